@@ -1,0 +1,1 @@
+"""One folder per ESP, one shared transport, and the emulators that stand in for the real thing."""

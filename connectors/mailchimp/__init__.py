@@ -1,0 +1,1 @@
+"""Mailchimp: the connector, the patched SDK under it, and its emulator."""

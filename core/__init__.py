@@ -1,0 +1,1 @@
+"""What a person is like: data, features, segments, scores, recommendations. No HTTP, no ESP, no wall clock."""

@@ -1,0 +1,1 @@
+"""Sources become canonical tables; what is refused lands in a quarantine."""

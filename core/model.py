@@ -1,0 +1,246 @@
+"""The nouns that all parts share: frozen, without behaviour beyond what their own data says.
+
+Nothing here knows a source, an ESP, a database or the time of day.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from .consent import ConsentState
+
+
+class TraitType(StrEnum):
+    """What kind of value a trait holds. Money is DECIMAL in the shop's currency; times are aware UTC."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    MONEY = "money"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    TEXT_LIST = "text_list"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trait:
+    """One named, typed value that a build computes or reads for each contact.
+
+    `description` is a sentence a marketer understands; `null_means` says in words when there is no value.
+    """
+
+    name: str
+    type: TraitType
+    description: str
+    null_means: str = ""
+
+
+class FieldType(StrEnum):
+    """What a destination's field can hold; a connector names the ESP's own word for each."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    DATE = "date"
+    BIRTHDAY = "birthday"
+    URL = "url"
+    IMAGE_URL = "image_url"
+    PHONE = "phone"
+    ZIP = "zip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSpec:
+    """A field of ours at a destination: `tag` is the name in the API and the template, `label` what a person reads."""
+
+    tag: str
+    label: str
+    type: FieldType
+    purpose: str
+    default: str = ""
+    claim: bool = False  # take over a field of this tag that somebody else made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSchema:
+    """The fields and tags that a mapping needs to exist before the first contact is written."""
+
+    fields: tuple[FieldSpec, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class Operation(StrEnum):
+    """What one request item does. Their order here is the order in which apply sends them."""
+
+    OPT_OUT = "opt_out"  # lowers consent; always first
+    CREATE = "create"
+    UPDATE = "update"  # fields and added tags of a contact that exists; never a consent state
+    READDRESS = "readdress"  # a new address, and whatever else changed, for a contact that exists
+    UNTAG = "untag"  # removes one tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactState:
+    """What a destination holds of a contact, as far as we wrote it: the unit of desire, baseline and diff.
+
+    Values are the canonical texts that the mapping made (numbers and dates too), so that equal means equal
+    in SQL and in Python alike. A field without a value is absent.
+    """
+
+    address: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+
+    def canonical(self) -> str:
+        """Give the one JSON text of this state; `sync.plan` builds the same text in SQL."""
+        return json.dumps(
+            {"address": self.address, "fields": dict(sorted(self.fields.items())), "tags": sorted(self.tags)},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    def digest(self) -> bytes:
+        """Give the 16-byte row hash that the narrow baseline keeps. MD5 names equality here, it guards nothing."""
+        return hashlib.md5(self.canonical().encode(), usedforsecurity=False).digest()
+
+    @classmethod
+    def parse(cls, text: str) -> "ContactState":
+        """Read `canonical` back."""
+        raw = json.loads(text)
+        return cls(address=raw["address"], fields=raw["fields"], tags=frozenset(raw["tags"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The recorded evidence that lets a create say `subscribed`."""
+
+    granted_at: datetime
+    source: str
+    evidence: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One item of one request: the smallest thing that an ESP confirms or refuses.
+
+    `fields` holds only what changes, None clearing a value. `tags` are added, except by UNTAG, which removes its
+    single one. `consent` is set on CREATE and OPT_OUT alone, by the gate, at the moment of packing.
+    """
+
+    contact_key: int
+    operation: Operation
+    address: str
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    previous_address: str | None = None
+    consent: ConsentState | None = None
+    grant: Grant | None = None
+
+    def confirmed_on(self, before: ContactState | None) -> ContactState:
+        """Give the baseline after the ESP confirmed this change on top of `before`."""
+        held = before or ContactState(address=self.address)
+        if self.operation is Operation.OPT_OUT:
+            return held
+        if self.operation is Operation.UNTAG:
+            return ContactState(address=held.address, fields=held.fields, tags=held.tags - set(self.tags))
+        fields = {**held.fields, **self.fields}
+        return ContactState(
+            address=self.address,
+            fields={tag: value for tag, value in fields.items() if value is not None},
+            tags=held.tags | set(self.tags),
+        )
+
+
+class OutcomeStatus(StrEnum):
+    """What became of one change."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"  # the ESP says that it was so already
+    ACCEPTED = "accepted"  # an asynchronous job took it
+    EXISTS = "exists"  # a create met a contact that is there: becomes an update
+    WITHHELD = "withheld"  # the gate said no at packing time
+    REJECTED = "rejected"  # for good, until the payload changes
+    DEFERRED = "deferred"  # not now: the next run tries again
+    STALE = "stale"  # the baseline moved after the plan was made
+    UNKNOWN = "unknown"  # sent, and no answer: asked or sent again, never counted as failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an ESP answered for one change: `code` is stable and for machines, `reason` a sentence for people."""
+
+    status: OutcomeStatus
+    code: str = ""
+    reason: str = ""
+
+
+class WithheldReason(StrEnum):
+    """Why a contact gets nothing. Each has a sentence in `sync.plan`; a plan counts them by reason."""
+
+    NO_GRANT = "no_grant"
+    WITHDRAWN = "withdrawn"
+    SUPPRESSED = "suppressed"
+    PENDING = "pending"
+    INVALID_ADDRESS = "invalid_address"
+    SHARED_ADDRESS = "shared_address"
+    HOLD_OUT = "hold_out"
+    OVER_BUDGET = "over_budget"
+    REJECTED_BEFORE = "rejected_before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """At most `count` requests in any `seconds`."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an ESP can do and how much of it, as data: mappings and plans are checked against it, not against code.
+
+    Sizes are items per request. `text_bytes` is the UTF-8 length after which the ESP cuts a text silently.
+    """
+
+    field_types: frozenset[FieldType]
+    field_tag_length: int
+    field_tag_pattern: str
+    field_slots: Mapping[str, int]  # by plan of the account, e.g. {"standard": 30, "premium": 80}
+    text_bytes: int
+    tag_length: int
+    batch_sizes: Mapping[Operation, int]
+    page_size: int
+    concurrency: int
+    rate_limits: tuple[RateLimit, ...] = ()
+    seconds_per_request: float = 1.0  # for the plan's estimate of time, when no rate limit is declared
+    writes_consent: frozenset[ConsentState] = frozenset()
+    quiet_fields: bool = False  # can be written without setting off automations
+    quiet_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteContact:
+    """One contact as an ESP shows it. `state` is what it means for consent; `status` is the ESP's own word."""
+
+    address: str
+    state: ConsentState
+    status: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] | None = None  # None: the ESP's answer was cut and the tags are not known in full
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What `Connector.check` learns about the account that a destination writes to."""
+
+    label: str
+    audience: str
+    contacts: int
+    double_opt_in: bool = False
+    fields: Mapping[str, FieldType | None] = field(default_factory=dict)  # by tag; None: a type we never write
+    tags: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""Products for a contact, each with the reason it was chosen."""

@@ -1,0 +1,1 @@
+"""Named groups of contacts, written as rules over traits and events."""

@@ -1,0 +1,1 @@
+"""Ours to theirs: traits to fields, segments to tags, as data."""

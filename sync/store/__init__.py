@@ -1,0 +1,1 @@
+"""What Segue remembers between runs, on SQLite or PostgreSQL."""
