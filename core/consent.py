@@ -27,7 +27,7 @@ class ConsentState(StrEnum):
 
 
 class ConsentAct(StrEnum):
-    """What happened; `observed_*` is what an ESP shows without saying when or why it came about."""
+    """What somebody did, or the mail system on their behalf."""
 
     GRANT = "grant"
     REQUEST = "request"  # a confirmation mail is out

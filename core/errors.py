@@ -9,9 +9,7 @@
     │   ├── RetryableError         wait, then run again
     │   └── UnsupportedFeatureError  change the mapping; said at plan time
     ├── GuardrailError         look at the plan, then override or fix          exit 4
-    ├── RejectedContactError   one contact; the ESP's answer says why          exit 1
-    ├── ConsentError           never retried, always loud                      exit 3
-    └── WebhookVerificationError  drop the request
+    └── ConsentError           never retried, always loud                      exit 3
 
 A message says what was wrong, with which value, and the next step. It never holds a token or a person's data.
 """
@@ -89,16 +87,6 @@ class UnsupportedFeatureError(DestinationError):
     """The mapping asks for something that this ESP cannot do."""
 
 
-class RejectedContactError(SegueError):
-    """The ESP refused one contact. `code` is stable and the ESP's; the message is a sentence for people."""
-
-    exit_code = 1
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class RejectedBatchError(DestinationError):
     """The ESP refused a whole request for its contents: one poisoned item hides in it."""
 
@@ -117,7 +105,3 @@ class ConsentError(SegueError):
     """A request would have raised somebody's consent. A bug: loud, never retried."""
 
     exit_code = 3
-
-
-class WebhookVerificationError(SegueError):
-    """An inbound request did not prove where it came from."""

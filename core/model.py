@@ -154,6 +154,19 @@ class Change:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteContact:
+    """One contact as an ESP shows it. `state` is what it means for consent; `status` is the ESP's own word."""
+
+    address: str
+    state: ConsentState
+    status: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] | None = None  # None: the ESP's answer was cut and the tags are not known in full
+    changed_at: datetime | None = None
+    opted_in_at: datetime | None = None  # the ESP's own time of consent: evidence, unlike the state
+
+
 class OutcomeStatus(StrEnum):
     """What became of one change."""
 
@@ -170,11 +183,15 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an ESP answered for one change: `code` is stable and for machines, `reason` a sentence for people."""
+    """What an ESP answered for one change: `code` is stable and for machines, `reason` a sentence for people.
+
+    `seen` is the contact as the ESP showed it while answering, None when it showed nothing.
+    """
 
     status: OutcomeStatus
     code: str = ""
     reason: str = ""
+    seen: RemoteContact | None = None
 
 
 class WithheldReason(StrEnum):
@@ -210,28 +227,17 @@ class Capabilities:
     field_tag_length: int
     field_tag_pattern: str
     field_slots: Mapping[str, int]  # by plan of the account, e.g. {"standard": 30, "premium": 80}
+    reserved_tags: frozenset[str] = (
+        frozenset()
+    )  # mean something of their own in a template: never a field of ours
     text_bytes: int
     tag_length: int
     batch_sizes: Mapping[Operation, int]
-    page_size: int
     concurrency: int
     rate_limits: tuple[RateLimit, ...] = ()
     seconds_per_request: float = 1.0  # for the plan's estimate of time, when no rate limit is declared
-    writes_consent: frozenset[ConsentState] = frozenset()
-    quiet_fields: bool = False  # can be written without setting off automations
-    quiet_tags: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteContact:
-    """One contact as an ESP shows it. `state` is what it means for consent; `status` is the ESP's own word."""
-
-    address: str
-    state: ConsentState
-    status: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-    tags: frozenset[str] | None = None  # None: the ESP's answer was cut and the tags are not known in full
-    changed_at: datetime | None = None
+    quiet_tags: bool = False  # can be written without setting off automations
+    field_syntax: str = "{tag}"  # how a field is written in the ESP's template language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +247,9 @@ class Account:
     label: str
     audience: str
     contacts: int
+    audience_id: str = ""  # what stays when the audience is renamed
     double_opt_in: bool = False
-    fields: Mapping[str, FieldType | None] = field(default_factory=dict)  # by tag; None: a type we never write
+    fields: Mapping[str, FieldType | None] = field(
+        default_factory=dict
+    )  # by tag; None: a type we never write
     tags: frozenset[str] = frozenset()

@@ -35,12 +35,18 @@ class LineKind(StrEnum):
     RETURN = "return"  # any other merchandise line with a negative quantity in a cancellation
     FEE = "fee"  # postage, manual, bank charges: not merchandise
     FREE = "free"  # merchandise at price zero
-    ADJUSTMENT = "adjustment"  # write-offs and bookkeeping: negative outside a cancellation, or a negative price
+    ADJUSTMENT = (
+        "adjustment"  # write-offs and bookkeeping: negative outside a cancellation, or a negative price
+    )
 
 
 CUSTOMERS: Final = (
     Column(name="contact_id", type=dt.string, required=True, description="the shop's own key of the person"),
-    Column(name="email", type=dt.string, description="normalised address; null when there is none or it is refused"),
+    Column(
+        name="email",
+        type=dt.string,
+        description="normalised address; null when there is none or it is refused",
+    ),
     Column(name="first_name", type=dt.string, description="given name"),
     Column(name="last_name", type=dt.string, description="family name"),
     Column(name="phone", type=dt.string, description="telephone number as the shop has it"),
@@ -64,7 +70,12 @@ PRODUCTS: Final = (
     Column(name="price", type=MONEY, description="list price"),
     Column(name="currency", type=dt.string, description="ISO 4217 code"),
     Column(name="in_stock", type=dt.boolean, description="null: unknown"),
-    Column(name="is_merchandise", type=dt.boolean, required=True, description="false: a fee line, never a product"),
+    Column(
+        name="is_merchandise",
+        type=dt.boolean,
+        required=True,
+        description="false: a fee line, never a product",
+    ),
 )
 
 ORDERS: Final = (
@@ -96,14 +107,20 @@ EVENTS: Final = (
 )
 
 CONSENTS: Final = (
-    Column(name="contact_id", type=dt.string, description="the person; may be null when the address is given"),
-    Column(name="email", type=dt.string, description="normalised address; may be null when the person is given"),
+    Column(
+        name="contact_id", type=dt.string, description="the person; may be null when the address is given"
+    ),
+    Column(
+        name="email", type=dt.string, description="normalised address; may be null when the person is given"
+    ),
     Column(name="channel", type=dt.string, required=True, description="email, sms ..."),
     Column(name="purpose", type=dt.string, required=True, description="topic, `marketing` by default"),
     Column(name="act", type=dt.string, required=True, description="a ConsentAct"),
     Column(name="occurred_at", type=TIMESTAMP, required=True, description="when the person acted"),
     Column(name="source", type=dt.string, required=True, description="where it was recorded"),
-    Column(name="evidence", type=dt.string, description="JSON object of texts: form, text version, IP, reference"),
+    Column(
+        name="evidence", type=dt.string, description="JSON object of texts: form, text version, IP, reference"
+    ),
 )
 
 TABLES: Final = {

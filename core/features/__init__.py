@@ -1,0 +1,1 @@
+"""Features: the traits that a build computes from facts, each defined once."""
