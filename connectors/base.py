@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
+from ..core.consent import ConsentState
+from ..core.errors import ConsentError
 from ..core.model import Account, Capabilities, Change, DestinationSchema, Operation, Outcome, RemoteContact
 from .transport import Transport
 
@@ -48,14 +50,45 @@ class Connector(ABC):
     def write(self, operation: Operation, changes: Sequence[Change]) -> list[Outcome]:
         """Send one batch of one operation, at most `capabilities.batch_sizes[operation]` items.
 
-        UNTAG batches share one tag. Returns exactly one outcome per change, in order.
+        UNTAG batches share one tag. Returns exactly one outcome per change, in order; it carries the contact where
+        the ESP showed it on the way. Begins with `guard`.
         Raises RejectedBatchError when the ESP refused the request as a whole for its contents.
         """
 
     @abstractmethod
     def pull(self, since: datetime | None) -> Iterator[Sequence[RemoteContact]]:
-        """Give contacts changed since then, oldest first, a page at a time; None gives everyone."""
+        """Give contacts changed since then, a page at a time; None gives everyone.
+
+        A contact may come more than once: what a later page says counts.
+        """
 
     @abstractmethod
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts back by address, in order; None where the ESP has no such contact."""
+
+
+def guard(operation: Operation, changes: Sequence[Change], capabilities: Capabilities) -> None:
+    """Refuse a batch that would raise consent past the gate, or that is no batch; every `write` begins with it.
+
+    The last wall before the wire and the same for all ESPs: a create says subscribed only with a recorded grant, an
+    opt-out only lowers, and nothing else speaks of consent at all. Raises ConsentError, and ValueError for a batch
+    that is too large or mixed.
+    """
+    if len(changes) > capabilities.batch_sizes[operation]:
+        raise ValueError(f"{len(changes)} changes in one batch of {operation.value}")
+    if {change.operation for change in changes} - {operation}:
+        raise ValueError(f"other changes in a batch of {operation.value}")
+    for change in changes:
+        match operation, change.consent:
+            case Operation.CREATE, ConsentState.SUBSCRIBED if change.grant is None:
+                raise ConsentError(
+                    "A create says subscribed without a recorded grant. Nothing of its batch was sent."
+                )
+            case Operation.CREATE, ConsentState.SUBSCRIBED | ConsentState.PENDING:
+                continue
+            case Operation.OPT_OUT, None | ConsentState.UNSUBSCRIBED | ConsentState.SUPPRESSED:
+                continue
+            case ((Operation.UPDATE | Operation.READDRESS | Operation.UNTAG), None):
+                continue
+        said = change.consent.value if change.consent else "nothing about consent"
+        raise ConsentError(f"A change of kind {operation.value} says {said}. Nothing of its batch was sent.")
