@@ -1,1 +1,4 @@
-"""What Segue remembers between runs, on SQLite or PostgreSQL."""
+"""What Segue remembers between runs, in SQLite or PostgreSQL: open it with `store.Store`.
+
+Nothing here talks to an ESP or decides what to send; `sync.plan` and `sync.apply` do.
+"""

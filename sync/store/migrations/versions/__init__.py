@@ -1,1 +1,1 @@
-"""One file per schema version."""
+"""The revisions, oldest first."""

@@ -1,0 +1,127 @@
+"""All that is known of one contact, gathered for a person to read: traits, consent, and what each destination holds.
+
+Reads the snapshot and the store; asks no ESP and changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ..core.consent import ConsentState, effective, merge_all
+from ..core.errors import DataError
+from ..core.model import ContactState
+from ..core.snapshot import Snapshot
+from .gate import reason_in_words
+from .store.consents import LedgerEntry
+from .store.keys import ContactKeys
+from .store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtDestination:
+    """One destination's side: what it confirmed and what it last showed, None for nothing.
+
+    `withheld` says in words why the newest plan gave this contact nothing, None when it did not withhold it.
+    """
+
+    confirmed: ContactState | None
+    state: ConsentState | None
+    withheld: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactView:
+    """One contact. `traits` holds every column of the profile; `recommendations` are rows in slot order."""
+
+    contact_id: str
+    traits: Mapping[str, Any]
+    segments: tuple[str, ...]
+    groups: Mapping[str, str]
+    recommendations: tuple[Mapping[str, Any], ...]
+    consent: ConsentState
+    history: tuple[LedgerEntry, ...]
+    destinations: Mapping[str, AtDestination]
+
+
+def view(snapshot: Snapshot, store: Store, destinations: Sequence[str], who: str) -> ContactView:
+    """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
+    with duckdb.connect() as con:
+        for table in ("profiles", "segments", "groups", "recommendations"):
+            con.execute(
+                f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
+            ).fetchall()
+
+        def rows(query: str, value: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = con.sql(query, params=[value]).to_arrow_table().to_pylist()
+            return found
+
+        profiles = rows(
+            "SELECT * FROM profiles WHERE contact_id = $1 OR email = lower(trim($1)) ORDER BY 1", who
+        )
+        if not profiles:
+            raise DataError(
+                "No contact has this id or address in the current snapshot."
+                " `segue sql 'select contact_id from profiles'` lists who is there; `segue identity report` who was merged."
+            )
+        traits = profiles[0]
+        contact_id = traits["contact_id"]
+        segments = rows("SELECT segment FROM segments WHERE contact_id = $1 ORDER BY 1", contact_id)
+        groups = rows("SELECT group_name, segment FROM groups WHERE contact_id = $1 ORDER BY 1", contact_id)
+        recommended = rows(
+            "SELECT * EXCLUDE (contact_id) FROM recommendations WHERE contact_id = $1 ORDER BY recommendation, slot",
+            contact_id,
+        )
+    contact_key = store.keys.contact_key(contact_id)
+    subjects = [contact_key] + ([store.keys.address_key(traits["email"])] if traits["email"] else [])
+    return ContactView(
+        contact_id=contact_id,
+        traits=traits,
+        segments=tuple(row["segment"] for row in segments),
+        groups={row["group_name"]: row["segment"] for row in groups},
+        recommendations=tuple(recommended),
+        consent=effective(merge_all(store.consents.records(subjects).values())),
+        history=tuple(store.consents.history(subjects)),
+        destinations={
+            name: AtDestination(
+                confirmed=_confirmed(store, name, contact_key),
+                state=store.destinations.states(name, subjects[1:]).get(subjects[-1]),
+                withheld=_withheld(store, name, contact_key),
+            )
+            for name in destinations
+        },
+    )
+
+
+def contact_ids(snapshot: Snapshot, keys: ContactKeys, contact_keys: Sequence[int]) -> dict[int, str]:
+    """Give the contact ids behind a few contact keys, as far as the current snapshot has them."""
+    if not contact_keys:
+        return {}
+    with duckdb.connect() as con:
+        keys.install(con)
+        rows = con.execute(
+            "SELECT contact_key(contact_id) AS key, contact_id"
+            f" FROM read_parquet('{snapshot.table('profiles')}') WHERE key IN (SELECT unnest(?))",
+            [list(contact_keys)],
+        ).fetchall()
+    return dict(rows)
+
+
+def _withheld(store: Store, destination: str, contact_key: int) -> str | None:
+    newest = store.plans.latest(destination)
+    path = Path(newest.manifest["withheld_contacts"]) if newest else None
+    if path is None or not path.exists():
+        return None
+    with duckdb.connect() as con:
+        found = con.execute(
+            "SELECT reason, since FROM read_parquet($path) WHERE contact_key = $key",
+            {"path": str(path), "key": contact_key},
+        ).fetchone()
+    return reason_in_words(*found) if found else None
+
+
+def _confirmed(store: Store, destination: str, contact_key: int) -> ContactState | None:
+    text = store.baselines.payloads(destination, [contact_key]).get(contact_key)
+    return ContactState.parse(text) if text else None

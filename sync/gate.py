@@ -1,0 +1,148 @@
+"""The one gate: every change passes it when it is planned and again, with fresh knowledge, when it is packed.
+
+At plan time the decision is made set-wise, yet by the very function that decides for one contact:
+`core.consent.effective` looks only at the order of five instants, so contacts whose instants stand in the same order
+share a decision. The gate groups them by that order, asks the function once per group, and joins the answer back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from itertools import combinations
+
+import duckdb
+
+from ..core.consent import ConsentRecord, ConsentState, effective, merge_all
+from ..core.errors import ConsentError
+from ..core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
+
+INSTANTS = tuple(slot.name for slot in fields(ConsentRecord))
+
+SENTENCES: Mapping[WithheldReason, str] = {
+    WithheldReason.NO_GRANT: "no recorded grant: nobody is written who has not agreed",
+    WithheldReason.WITHDRAWN: "has unsubscribed",
+    WithheldReason.SUPPRESSED: "bounced, complained or was erased",
+    WithheldReason.PENDING: "was asked to confirm and has not yet",
+    WithheldReason.INVALID_ADDRESS: "has no valid e-mail address",
+    WithheldReason.SHARED_ADDRESS: "shares its address with another contact, who is written instead",
+    WithheldReason.HOLD_OUT: "is in the hold-out group",
+    WithheldReason.OVER_BUDGET: "did not fit into the budget",
+    WithheldReason.REJECTED_BEFORE: "was refused by the ESP with this very content; see `segue rejected`",
+}
+
+_STATE_WITHHOLDS = {
+    ConsentState.UNSUBSCRIBED: WithheldReason.WITHDRAWN,
+    ConsentState.SUPPRESSED: WithheldReason.SUPPRESSED,
+    ConsentState.PENDING: WithheldReason.PENDING,
+    ConsentState.UNKNOWN: WithheldReason.NO_GRANT,
+}
+
+
+def decide(con: duckdb.DuckDBPyConnection, records: str, states: str) -> None:
+    """Create table `states` (contact_key, state) from table `records` (contact_key and the five instants, naive UTC).
+
+    A contact without any record is in `records` with five nulls, and comes out as `unknown`.
+    """
+    order = " || ".join(
+        [f"CASE WHEN {one} IS NULL THEN '0' ELSE '1' END" for one in INSTANTS]
+        + [
+            f"CASE WHEN {one} < {other} THEN '<' WHEN {one} = {other} THEN '=' WHEN {one} > {other} THEN '>' ELSE '?' END"
+            for one, other in combinations(INSTANTS, 2)
+        ]
+    )
+    samples = ", ".join(f"any_value({name}) AS {name}" for name in INSTANTS)
+    orders = con.execute(
+        f"SELECT ordering, {samples} FROM (SELECT {order} AS ordering, * FROM {records}) GROUP BY ordering"
+    ).fetchall()
+    con.execute("CREATE OR REPLACE TABLE ordering_state (ordering VARCHAR, state VARCHAR)").fetchall()
+    for ordering, *instants in orders:
+        aware = [instant and instant.replace(tzinfo=UTC) for instant in instants]
+        state = effective(ConsentRecord(**dict(zip(INSTANTS, aware, strict=True))))
+        con.execute("INSERT INTO ordering_state VALUES (?, ?)", [ordering, state.value]).fetchall()
+    con.execute(
+        f"CREATE OR REPLACE TABLE {states} AS SELECT contact_key, state"
+        f" FROM (SELECT contact_key, {order} AS ordering FROM {records}) JOIN ordering_state USING (ordering)"
+    ).fetchall()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of one contact at the moment of packing: consent of person and address, and the ESP's own view."""
+
+    record: ConsentRecord
+    remote: ConsentState | None  # None: the ESP does not have the address
+    grant: Grant | None
+
+
+def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
+    change: Change, standing: Standing, *, double_opt_in: bool
+) -> Change | Outcome:
+    """Let a change through, with the consent it may state, or say why it is withheld.
+
+    A create states `subscribed` only on an evidenced grant newer than every withdrawal, and `pending` where the
+    audience confirms by mail; whoever has left at the ESP comes back by its own form alone. An opt-out and the removal of a tag always pass.
+    """
+    match change.operation:
+        case Operation.UNTAG:
+            return change
+        case Operation.OPT_OUT:
+            return replace(change, consent=ConsentState.UNSUBSCRIBED)
+        case Operation.CREATE:
+            state = effective(standing.record)
+            if state is not ConsentState.SUBSCRIBED:
+                return _withheld(_STATE_WITHHOLDS[state])
+            if standing.remote is ConsentState.UNSUBSCRIBED or standing.remote is ConsentState.SUPPRESSED:
+                return _withheld(_STATE_WITHHOLDS[standing.remote])
+            if standing.grant is None:
+                return _withheld(WithheldReason.NO_GRANT)
+            consent = ConsentState.PENDING if double_opt_in else ConsentState.SUBSCRIBED
+            return replace(change, consent=consent, grant=standing.grant)
+        case Operation.UPDATE | Operation.READDRESS:
+            state = effective(standing.record)
+            if state in {ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}:
+                return _withheld(_STATE_WITHHOLDS[state])
+            if standing.remote not in {ConsentState.SUBSCRIBED, ConsentState.PENDING}:
+                return _withheld(_STATE_WITHHOLDS.get(standing.remote or state, WithheldReason.NO_GRANT))
+            return change
+
+
+def certify(changes: Sequence[Change]) -> None:
+    """Refuse, loudly, a batch in which anything but a gated create or an opt-out states a consent.
+
+    The last look before the connector: it can only fail when the code above it is wrong.
+    """
+    for change in changes:
+        lowers = change.operation is Operation.OPT_OUT and change.consent is ConsentState.UNSUBSCRIBED
+        raises = (
+            change.operation is Operation.CREATE
+            and change.grant is not None
+            and change.consent in {ConsentState.SUBSCRIBED, ConsentState.PENDING}
+        )
+        silent = change.consent is None and change.operation not in {Operation.CREATE, Operation.OPT_OUT}
+        if not (lowers or raises or silent):
+            raise ConsentError(
+                f"A {change.operation} was about to state consent {change.consent} without passing the gate."
+                " Nothing of this batch was sent. This is a bug in Segue: please report it."
+            )
+
+
+def standing_of(
+    records: Sequence[ConsentRecord], remote: ConsentState | None, grant: Grant | None
+) -> Standing:
+    """Merge the records of a person and of an address into one standing."""
+    return Standing(record=merge_all(records), remote=remote, grant=grant)
+
+
+def reason_in_words(reason: str, since: datetime | None = None) -> str:
+    """Say why a contact is withheld, with the day where there is one.
+
+    >>> from datetime import UTC, datetime
+    >>> reason_in_words("withdrawn", datetime(2026, 5, 3, tzinfo=UTC))
+    'has unsubscribed (3 May 2026)'
+    """
+    words = next(text for known, text in SENTENCES.items() if known == reason)
+    return f"{words} ({since.day} {since:%B %Y})" if since else words
+
+
+def _withheld(reason: WithheldReason) -> Outcome:
+    return Outcome(status=OutcomeStatus.WITHHELD, code=reason.value, reason=SENTENCES[reason])

@@ -1,0 +1,171 @@
+"""What an ESP shows and a source records, on its way into the consent ledger and the seen states.
+
+Both the shop's own consents and what is pulled from an ESP end here, in entries that `core.consent` merges; nothing
+here decides who may be mailed, and nothing is written to an ESP.
+
+A state seen at an ESP carries no time of its own: `changed_at` moves with our own writes. So a departure is recorded
+when the state *becomes* one, not each time it is seen, and a subscription that is seen proves nothing. Only the
+ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import duckdb
+
+from ..core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState, merge_all
+from ..core.model import RemoteContact
+from ..core.snapshot import Snapshot
+from .store.consents import LEDGER, LedgerEntry
+from .store.store import Store
+
+_DEPARTURES: Final = {
+    ConsentState.UNSUBSCRIBED: ConsentAct.WITHDRAWAL,
+    ConsentState.SUPPRESSED: ConsentAct.SUPPRESSION,
+}
+
+# Whose word an act is: a bounce belongs to the address, a withdrawal to the person and to the address, and a grant
+# to the person where the source names one. The address of a withdrawal is the person's own when the row has none,
+# because somebody else may share it; and where a row has nothing but an address, a withdrawal is that of everyone who
+# has it, because they may have another one tomorrow.
+# No mapping tells purposes apart, so a stop of one purpose is a stop of all, and so is one of a channel that may mean
+# e-mail. What raises somebody counts from its day on, and not before.
+_CONSENTS: Final = """
+WITH said AS (
+    SELECT * REPLACE (
+        CASE WHEN stops AND channel NOT IN ('sms', 'phone', 'post', 'push', 'whatsapp') THEN 'email' ELSE channel END AS channel,
+        CASE WHEN stops THEN 'marketing' ELSE purpose END AS purpose
+    )
+    FROM (SELECT *, act IN ('withdrawal', 'suppression') AS stops FROM consents)
+    WHERE stops OR occurred_at <= $now
+),
+acts AS (
+    SELECT c.* EXCLUDE (email), coalesce(c.email, p.email) AS email, c.email IS NOT NULL AS names_address
+    FROM said c LEFT JOIN profiles p USING (contact_id)
+)
+SELECT subject_key, subject_kind, channel, purpose, act, occurred_at, source, evidence FROM (
+    SELECT contact_key(contact_id) AS subject_key, 'contact' AS subject_kind, * FROM acts
+    WHERE contact_id IS NOT NULL AND NOT (act = 'suppression' AND email IS NOT NULL)
+    UNION ALL
+    SELECT address_key(email), 'address', * FROM acts
+    WHERE email IS NOT NULL AND (stops OR contact_id IS NULL OR (names_address AND act = 'release'))
+    UNION ALL
+    SELECT contact_key(p.contact_id), 'contact', a.* FROM acts a JOIN profiles p USING (email)
+    WHERE a.contact_id IS NULL AND a.act = 'withdrawal'
+)
+"""
+
+
+class People:
+    """Finds the contacts of an address in the current snapshot; the table is made at the first question."""
+
+    def __init__(self, snapshot: Snapshot, store: Store) -> None:
+        self._snapshot = snapshot
+        self._keys = store.keys
+        self._con: duckdb.DuckDBPyConnection | None = None
+
+    def of(self, address_keys: Sequence[int]) -> dict[int, list[int]]:
+        """Give the keys of the contacts that have these addresses."""
+        if not address_keys:
+            return {}
+        if self._con is None:
+            self._con = duckdb.connect()
+            self._keys.install(self._con)
+            self._con.execute(
+                "CREATE TABLE people AS SELECT address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
+                f" FROM read_parquet('{self._snapshot.table('profiles')}') WHERE email IS NOT NULL"
+            ).fetchall()
+        rows: list[tuple[int, list[int]]] = self._con.execute(
+            "SELECT address_key, list(contact_key) FROM people WHERE address_key IN (SELECT unnest(?)) GROUP BY 1",
+            [list(address_keys)],
+        ).fetchall()
+        return dict(rows)
+
+
+def record_consents(store: Store, snapshot: Snapshot, *, now: datetime, run_id: str | None) -> int:
+    """Add what the shop's own sources say about consent to the ledger, set-wise; give how many acts were new."""
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'").fetchall()
+        store.keys.install(con)
+        for table in ("consents", "profiles"):
+            con.execute(
+                f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
+            ).fetchall()
+        reader = con.sql(_CONSENTS, params={"now": now}).to_arrow_reader(50_000)
+        return store.consents.append_batches((batch.cast(LEDGER) for batch in reader), run_id=run_id)
+
+
+def observe(
+    store: Store,
+    destination: str,
+    contacts: Sequence[RemoteContact],
+    *,
+    people: People,
+    now: datetime,
+    run_id: str | None,
+) -> int:
+    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left."""
+    shown = {store.keys.address_key(contact.address): contact for contact in contacts}
+    before = store.destinations.states(destination, shown)
+    gone = {key: c for key, c in shown.items() if c.state in _DEPARTURES}
+    again = _left_again(store, {key: c for key, c in gone.items() if before.get(key) is c.state})
+    left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
+    back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
+    of = people.of([*left, *back])
+    entries = [*_departures(destination, left, of, now), *_returns(store, destination, back, of)]
+    # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
+    store.consents.append(entries, run_id=run_id)
+    store.destinations.record_remote(destination, [(key, contact.state) for key, contact in shown.items()])
+    return len(left)
+
+
+def _left_again(store: Store, gone: Mapping[int, RemoteContact]) -> set[int]:
+    """Give who came back and left once more since we looked: they opted in after the departure that we know."""
+    known = store.consents.records(key for key, contact in gone.items() if contact.opted_in_at)
+    return {
+        key
+        for key, record in known.items()
+        if (left_at := record.withdrawn_at)
+        and (opted_in_at := gone[key].opted_in_at)
+        and opted_in_at > left_at
+    }
+
+
+def _departures(
+    destination: str, left: Mapping[int, RemoteContact], of: Mapping[int, Sequence[int]], now: datetime
+) -> Iterable[LedgerEntry]:
+    for key, contact in left.items():
+        act = _DEPARTURES[contact.state]
+        entry = ConsentEntry(
+            act=act,
+            occurred_at=contact.changed_at or now,
+            source=f"seen at {destination}",
+            evidence={"status": contact.status},
+        )
+        yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
+        if act is ConsentAct.WITHDRAWAL:
+            for person in of.get(key, ()):
+                yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
+
+
+def _returns(
+    store: Store, destination: str, back: Mapping[int, RemoteContact], of: Mapping[int, Sequence[int]]
+) -> Iterable[LedgerEntry]:
+    """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of."""
+    subjects = [*back, *(person for persons in of.values() for person in persons)]
+    known = store.consents.records(subjects) if back else {}
+    for key, contact in back.items():
+        records = [known.get(subject, ConsentRecord()) for subject in (key, *of.get(key, ()))]
+        withdrawn_at = merge_all(records).withdrawn_at
+        if withdrawn_at is None or contact.opted_in_at is None or contact.opted_in_at <= withdrawn_at:
+            continue
+        entry = ConsentEntry(
+            act=ConsentAct.GRANT,
+            occurred_at=contact.opted_in_at,
+            source=f"opted in at {destination}",
+            evidence={"opted_in_at": contact.opted_in_at.isoformat(), "status": contact.status},
+        )
+        yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
+        for person in of.get(key, ()):
+            yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)

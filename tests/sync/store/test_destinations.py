@@ -1,0 +1,50 @@
+import pyarrow as pa
+
+from segue.core.consent import ConsentState
+from segue.sync.store.destinations import REMOTE
+from segue.sync.store.store import Store
+
+
+def remote(store: Store, destination: str) -> dict[int, str]:
+    tables = list(store.destinations.stream_remote(destination))
+    assert all(batch.schema == REMOTE for batch in tables)
+    return {row["address_key"]: row["state"] for batch in tables for row in batch.to_pylist()}
+
+
+def test_the_state_seen_last_counts_and_destinations_are_apart(store: Store) -> None:
+    store.destinations.record_remote("d", [(1, ConsentState.SUBSCRIBED), (2, ConsentState.PENDING)])
+    store.destinations.record_remote("d", iter([(1, ConsentState.UNSUBSCRIBED)]))
+    store.destinations.record_remote("other", [(1, ConsentState.SUBSCRIBED)])
+    assert remote(store, "d") == {1: "unsubscribed", 2: "pending"}
+    assert remote(store, "nowhere") == {}
+
+
+def test_of_one_address_twice_in_a_batch_the_later_counts(store: Store) -> None:
+    store.destinations.record_remote("d", [(1, ConsentState.SUBSCRIBED), (1, ConsentState.SUPPRESSED)])
+    assert remote(store, "d") == {1: "suppressed"}
+
+
+def test_more_than_one_group_of_remote_contacts_streams_back_whole(store: Store) -> None:
+    count = 45_000
+    store.destinations.record_remote("d", ((key, ConsentState.SUBSCRIBED) for key in range(count)))
+    batches = list(store.destinations.stream_remote("d"))
+    assert max(batch.num_rows for batch in batches) <= 20_000
+    assert sorted(pa.Table.from_batches(batches)["address_key"].to_pylist()) == list(range(count))
+
+
+def test_what_we_made_is_remembered_by_kind(store: Store) -> None:
+    store.destinations.own("d", "field", {"SG_RFM": None, "SG_TIER": "17"})
+    store.destinations.own("d", "field", {"SG_RFM": "18"})
+    store.destinations.own("d", "tag", {"segue: loyal": "9"})
+    store.destinations.own("d", "tag", {})
+    assert store.destinations.owned("d", "field") == {"SG_RFM": "18", "SG_TIER": "17"}
+    assert store.destinations.owned("d", "tag") == {"segue: loyal": "9"}
+    assert store.destinations.owned("other", "tag") == {}
+
+
+def test_a_cursor_moves(store: Store) -> None:
+    assert store.destinations.cursor("d", "pull") is None
+    for value in ("1", "2"):
+        store.destinations.set_cursor("d", "pull", value)
+    assert store.destinations.cursor("d", "pull") == "2"
+    assert store.destinations.cursor("d", "other") is None

@@ -1,0 +1,414 @@
+"""The outbox and its settling, with the baselines and rejections that come of it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from segue.core.consent import ConsentState
+from segue.core.errors import StoreError
+from segue.core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
+from segue.sync.store import schema
+from segue.sync.store.baselines import HASHES, PAYLOADS
+from segue.sync.store.leases import Lease
+from segue.sync.store.outbox import ITEMS, OutboxRow
+from segue.sync.store.settlement import REJECTIONS, Settlement
+from segue.sync.store.store import Store
+
+from ...conftest import Clock
+
+Claim = Callable[..., OutboxRow]
+
+TTL = timedelta(minutes=2)
+CREATE, UPDATE, UNTAG, OPT_OUT = Operation.CREATE, Operation.UPDATE, Operation.UNTAG, Operation.OPT_OUT
+ALL = dict.fromkeys(Operation, 500)
+
+
+def digest(text: str) -> bytes:
+    return hashlib.md5(text.encode(), usedforsecurity=False).digest()
+
+
+def item(
+    key: int, operation: Operation = UPDATE, *, group: str = "", rank: int = 0, desired: str = "v1"
+) -> dict[str, Any]:
+    return {
+        "contact_key": key,
+        "operation": operation.value,
+        "group_key": group,
+        "rank": rank,
+        "address": f"c{key}@shop.test",
+        "address_key": key + 1000,
+        "payload": json.dumps({"fields": {"SG_A": "1", "SG_B": None}, "tags": ["segue: loyal"]}),
+        "before_hash": None if operation is CREATE else digest("before"),
+        "desired_hash": digest(desired),
+    }
+
+
+def table(*items: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(items), schema=ITEMS)
+
+
+def state(key: int) -> ContactState:
+    return ContactState(address=f"c{key}@shop.test", fields={"SG_A": "é1"}, tags=frozenset({"segue: loyal"}))
+
+
+def settled(
+    row: OutboxRow, status: OutcomeStatus, *, code: str = "", reason: str = "", **rest: Any
+) -> Settlement:
+    outcome = Outcome(status=status, code=code, reason=reason)
+    return Settlement(row=row, outcome=outcome, **rest)
+
+
+def applied(row: OutboxRow) -> Settlement:
+    return settled(
+        row, OutcomeStatus.APPLIED, baseline=state(row.contact_key), remote_state=ConsentState.SUBSCRIBED
+    )
+
+
+@pytest.fixture
+def lease(store: Store) -> Lease:
+    return store.leases.acquire("d", TTL)
+
+
+@pytest.fixture
+def claimed(store: Store, lease: Lease) -> Claim:
+    """Enqueue and claim one row a call."""
+
+    def claim(each: dict[str, Any], plan_id: str = "p") -> OutboxRow:
+        store.outbox.enqueue(plan_id, "d", table(each))
+        (row,) = store.outbox.claim(lease, ALL)
+        return row
+
+    return claim
+
+
+def keys(rows: list[OutboxRow]) -> list[int]:
+    return [row.contact_key for row in rows]
+
+
+def test_a_claimed_row_says_what_was_enqueued(claimed: Claim) -> None:
+    row = claimed(item(7))
+    assert (row.address, row.address_key, row.attempts) == ("c7@shop.test", 1007, 0)
+    assert (row.before_hash, row.desired_hash) == (digest("before"), digest("v1"))
+    assert row.change() == Change(
+        contact_key=7,
+        operation=UPDATE,
+        address="c7@shop.test",
+        fields={"SG_A": "1", "SG_B": None},
+        tags=("segue: loyal",),
+    )
+
+
+def test_a_batch_has_one_wave_one_operation_and_one_group_in_the_order_of_sending(
+    store: Store, lease: Lease
+) -> None:
+    store.outbox.enqueue(
+        "p",
+        "d",
+        table(
+            item(1, UNTAG, group="tag b"),
+            item(2, UPDATE),
+            item(3, UNTAG, group="tag a"),
+            item(4, CREATE),
+            item(5, OPT_OUT),
+            item(6, UPDATE),
+            item(7, UNTAG, group="tag b"),
+            item(8, CREATE, rank=-1),
+        ),
+    )
+    batches = []
+    while rows := store.outbox.claim(lease, ALL):
+        batches.append(keys(rows))
+    assert batches == [[8], [5], [4], [2, 6], [3], [1, 7]]
+
+
+def test_a_batch_is_as_large_as_its_operation_allows(store: Store, lease: Lease) -> None:
+    store.outbox.enqueue("p", "d", table(*(item(key) for key in range(7)), item(9, CREATE)))
+    sizes = {UPDATE: 3}  # creates are not asked for
+    assert [keys(store.outbox.claim(lease, sizes)) for _ in range(4)] == [[0, 1, 2], [3, 4, 5], [6], []]
+    assert store.outbox.pending_counts("d") == {(CREATE, ""): 1}
+
+
+def test_enqueueing_a_plan_again_adds_only_what_is_missing(store: Store, lease: Lease) -> None:
+    assert store.outbox.enqueue("p", "d", table(item(1), item(2))) == 2
+    (first, _) = store.outbox.claim(lease, ALL)
+    store.settlements.settle(lease, "r", [applied(first)])
+    assert store.outbox.enqueue("p", "d", table(item(1), item(2), item(3)).to_reader()) == 1
+    assert keys(store.outbox.claim(lease, ALL)) == [3]
+    assert store.outbox.enqueue("another plan", "d", table(item(1))) == 1
+
+
+def test_several_threads_share_the_rows_without_overlap_or_gap(store: Store, lease: Lease) -> None:
+    store.outbox.enqueue("p", "d", table(*(item(key) for key in range(300))))
+
+    def work(_: int) -> list[int]:
+        taken: list[int] = []
+        while rows := store.outbox.claim(lease, {UPDATE: 10}):
+            assert len(rows) == 10
+            taken += keys(rows)
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(chain.from_iterable(pool.map(work, range(4)))) == list(range(300))
+
+
+def test_counts_are_by_operation_and_group_and_include_those_that_wait(
+    store: Store, lease: Lease, clock: Clock
+) -> None:
+    store.outbox.enqueue("p", "d", table(item(1), item(2), item(3, UNTAG, group="t")))
+    store.outbox.enqueue("p", "other", table(item(1, OPT_OUT)))
+    rows = store.outbox.claim(lease, {UPDATE: 1})
+    assert store.outbox.pending_counts("d") == {(UPDATE, ""): 1, (UNTAG, "t"): 1}
+    later = clock.now + timedelta(hours=1)
+    store.settlements.settle(lease, "r", [settled(rows[0], OutcomeStatus.DEFERRED, not_before=later)])
+    assert store.outbox.pending_counts("d") == {(UPDATE, ""): 2, (UNTAG, "t"): 1}
+
+
+def test_the_claims_of_a_dead_run_are_taken_up_by_the_next(store: Store, clock: Clock) -> None:
+    dead = store.leases.acquire("d", TTL, holder="elsewhere process 1")
+    store.outbox.enqueue("p", "d", table(item(1), item(2)))
+    (lost,) = store.outbox.claim(dead, {UPDATE: 1})
+    clock.advance(TTL)
+    lease = store.leases.acquire("d", TTL)
+    assert store.outbox.release_claims(lease) == 1
+    assert [(row.contact_key, row.attempts) for row in store.outbox.claim(lease, ALL)] == [(1, 1), (2, 0)]
+    assert store.outbox.release_claims(lease) == 0  # its own are not lost
+    with pytest.raises(StoreError, match="took over"):
+        store.settlements.settle(dead, "r", [applied(lost)])
+
+
+def test_a_discarded_plan_is_gone_but_for_what_is_on_its_way(store: Store, lease: Lease) -> None:
+    store.outbox.enqueue("p", "d", table(item(1), item(2), item(3)))
+    store.outbox.enqueue("q", "d", table(item(1)))
+    first, second = store.outbox.claim(lease, {UPDATE: 2})
+    store.settlements.settle(lease, "r", [applied(first)])
+    store.outbox.discard("p")
+    with store._database.read() as connection:
+        left = connection.execute(sa.select(schema.outbox.c.plan_id, schema.outbox.c.contact_key)).all()
+    assert sorted(left) == [("p", 2), ("q", 1)]
+    store.settlements.settle(lease, "r", [applied(second)])
+
+
+def test_a_confirmed_change_leaves_its_baseline_narrow_and_wide(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    row = claimed(item(1, CREATE))
+    store.settlements.settle(lease, "r", [applied(row)])
+    (narrow,) = store.baselines.stream("d")
+    assert narrow.schema == HASHES
+    assert narrow.to_pylist() == [{"contact_key": 1, "row_hash": state(1).digest()}]
+    assert store.baselines.hashes("d", [1, 2]) == {1: state(1).digest()}
+    assert store.baselines.payloads("d", [1, 2]) == {1: state(1).canonical()}
+    assert ContactState.parse(store.baselines.payloads("d", [1])[1]) == state(1)
+    assert store.baselines.count("d") == 1
+    assert store.baselines.count("other") == 0
+    (seen,) = store.destinations.stream_remote("d")
+    assert seen.to_pylist() == [{"address_key": 1001, "state": "subscribed"}]
+
+
+def test_a_newer_baseline_replaces_the_older(store: Store, claimed: Claim, lease: Lease) -> None:
+    store.settlements.settle(lease, "r", [applied(claimed(item(1)))])
+    newer = ContactState(address="new@shop.test")
+    row = claimed(item(1), "q")
+    store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.UNCHANGED, baseline=newer)])
+    assert store.baselines.payloads("d", [1]) == {1: newer.canonical()}
+    assert store.baselines.hashes("d", [1]) == {1: newer.digest()}
+
+
+@pytest.mark.parametrize(
+    "status", sorted(set(OutcomeStatus) - {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED})
+)
+def test_only_a_confirmed_outcome_can_carry_a_baseline(claimed: Claim, status: OutcomeStatus) -> None:
+    row = claimed(item(1, CREATE))
+    with pytest.raises(ValueError, match="a baseline needs a confirmed outcome"):
+        settled(row, status, baseline=state(1))
+
+
+def test_what_a_done_row_said_about_a_person_is_blanked(store: Store, claimed: Claim, lease: Lease) -> None:
+    store.settlements.settle(lease, "r", [applied(claimed(item(1)))])
+    with store._database.read() as connection:
+        row = connection.execute(sa.select(schema.outbox)).one()
+    assert (row.status, row.outcome, row.address, row.payload) == ("done", "applied", None, None)
+
+
+@pytest.mark.parametrize("status", [OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN])
+def test_what_is_not_known_or_not_now_comes_again(
+    store: Store, lease: Lease, claimed: Claim, clock: Clock, status: OutcomeStatus
+) -> None:
+    row = claimed(item(1))
+    later = clock.now + timedelta(minutes=5)
+    store.settlements.settle(lease, "r", [settled(row, status, not_before=later)])
+    assert store.outbox.claim(lease, ALL) == []
+    clock.advance(timedelta(minutes=5))
+    (again,) = store.outbox.claim(lease, ALL)
+    assert (again.id, again.attempts, again.payload) == (row.id, 1, row.payload)
+    store.settlements.settle(lease, "r", [settled(again, status)])
+    assert store.outbox.claim(lease, ALL)[0].attempts == 2
+
+
+def test_a_create_that_meets_a_contact_becomes_an_update_once(store: Store, lease: Lease) -> None:
+    store.outbox.enqueue("p", "d", table(item(1, CREATE), item(2, CREATE), item(3)))
+    first, second = store.outbox.claim(lease, ALL)
+    store.settlements.settle(lease, "r", [settled(first, OutcomeStatus.EXISTS), applied(second)])
+    assert store.outbox.enqueue("p", "d", table(item(1, CREATE))) == 0
+    rows = store.outbox.claim(lease, ALL)
+    assert sorted(keys(rows)) == [1, 3]
+    assert {row.operation for row in rows} == {UPDATE}
+    converted = next(row for row in rows if row.contact_key == 1)
+    assert (converted.payload, converted.desired_hash) == (first.payload, first.desired_hash)
+    assert store.baselines.hashes("d", [1]) == {}
+
+
+def test_only_a_create_can_meet_a_contact_that_exists(claimed: Claim) -> None:
+    row = claimed(item(1))
+    with pytest.raises(ValueError, match="only a create"):
+        settled(row, OutcomeStatus.EXISTS)
+
+
+def test_an_accepted_row_stays_claimed(store: Store, claimed: Claim, lease: Lease) -> None:
+    row = claimed(item(1))
+    store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.ACCEPTED)])
+    assert store.outbox.claim(lease, ALL) == []
+    store.settlements.settle(lease, "r", [applied(row)])
+    assert store.baselines.count("d") == 1
+
+
+@pytest.mark.parametrize("status", [OutcomeStatus.WITHHELD, OutcomeStatus.STALE, OutcomeStatus.REJECTED])
+def test_what_was_not_written_keeps_its_old_baseline(
+    store: Store, claimed: Claim, lease: Lease, status: OutcomeStatus
+) -> None:
+    store.settlements.settle(lease, "r", [applied(claimed(item(1)))])
+    store.settlements.settle(lease, "r", [settled(claimed(item(1), "q"), status)])
+    assert store.baselines.hashes("d", [1]) == {1: state(1).digest()}
+    assert store.outbox.claim(lease, ALL) == []
+
+
+def test_a_batch_settles_whole_or_not_at_all(store: Store, lease: Lease) -> None:
+    store.outbox.enqueue("p", "d", table(item(1), item(2)))
+    first, second = store.outbox.claim(lease, ALL)
+    store.settlements.settle(lease, "r", [applied(first)])
+    with pytest.raises(StoreError, match="1 of 2 outcomes"):
+        store.settlements.settle(lease, "r", [applied(second), applied(first)])
+    assert store.baselines.hashes("d", [1, 2]) == {1: state(1).digest()}
+    store.settlements.settle(lease, "r", [applied(second)])
+    assert store.baselines.count("d") == 2
+
+
+def test_an_address_that_a_contact_left_is_no_longer_there(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    store.destinations.record_remote("d", [(5, ConsentState.SUBSCRIBED), (6, ConsentState.SUBSCRIBED)])
+    row = claimed(item(1, Operation.READDRESS))
+    moved = settled(
+        row, OutcomeStatus.APPLIED, baseline=state(1), remote_state=ConsentState.SUBSCRIBED, vacated=5
+    )
+    store.settlements.settle(lease, "r", [moved])
+    (seen,) = store.destinations.stream_remote("d")
+    assert sorted(seen.column("address_key").to_pylist()) == [6, 1001]
+
+
+def rejected(row: OutboxRow, code: str = "invalid_field") -> Settlement:
+    return settled(row, OutcomeStatus.REJECTED, code=code, reason="The field SG_A takes numbers.")
+
+
+def test_a_rejection_is_kept_with_its_reason_and_the_state_it_aimed_at(
+    store: Store, claimed: Claim, lease: Lease, clock: Clock
+) -> None:
+    store.settlements.settle(lease, "run 1", [rejected(claimed(item(1)))])
+    (found,) = store.settlements.rejections("d", 10)
+    assert (found.contact_key, found.operation, found.payload_hash) == (1, UPDATE, digest("v1"))
+    assert (found.code, found.reason, found.run_id) == (
+        "invalid_field",
+        "The field SG_A takes numbers.",
+        "run 1",
+    )
+    assert (found.first_at, found.last_at, found.attempts) == (clock.now, clock.now, 1)
+    (batch,) = store.settlements.stream_rejections("d")
+    assert batch.schema == REJECTIONS
+    assert batch.to_pylist() == [{"contact_key": 1, "operation": "update", "payload_hash": digest("v1")}]
+    assert store.settlements.rejections("other", 10) == []
+
+
+def test_the_same_payload_refused_again_is_one_rejection(
+    store: Store, claimed: Claim, lease: Lease, clock: Clock
+) -> None:
+    first_at = clock.now
+    store.settlements.settle(lease, "run 1", [rejected(claimed(item(1)))])
+    clock.advance(timedelta(days=1))
+    lease = store.leases.acquire("d", TTL)
+    store.outbox.enqueue("q", "d", table(item(1)))
+    store.settlements.settle(lease, "run 2", [rejected(store.outbox.claim(lease, ALL)[0], "other_code")])
+    (found,) = store.settlements.rejections("d", 10)
+    assert (found.first_at, found.last_at, found.attempts) == (first_at, clock.now, 2)
+    assert (found.code, found.run_id) == ("other_code", "run 2")
+
+
+def test_another_payload_refused_begins_anew(store: Store, claimed: Claim, lease: Lease) -> None:
+    store.settlements.settle(lease, "r", [rejected(claimed(item(1)))])
+    store.settlements.settle(lease, "r", [rejected(claimed(item(1, desired="v2"), "q"))])
+    (found,) = store.settlements.rejections("d", 10)
+    assert (found.payload_hash, found.attempts) == (digest("v2"), 1)
+
+
+def test_a_write_that_gets_through_ends_the_rejection_of_any_write(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    store.settlements.settle(lease, "r", [rejected(claimed(item(1, CREATE)))])
+    store.settlements.settle(lease, "r", [rejected(claimed(item(1, UNTAG, group="t")))])
+    store.settlements.settle(lease, "r", [rejected(claimed(item(2, CREATE)))])
+    store.settlements.settle(lease, "r", [applied(claimed(item(1, UPDATE), "q"))])
+    left = {(each.contact_key, each.operation) for each in store.settlements.rejections("d", 10)}
+    assert left == {(1, UNTAG), (2, CREATE)}
+
+
+def test_rejections_are_listed_newest_first_up_to_a_limit(
+    store: Store, claimed: Claim, lease: Lease, clock: Clock
+) -> None:
+    for key in (1, 2, 3):
+        store.settlements.settle(lease, "r", [rejected(claimed(item(key)))])
+        clock.advance(timedelta(seconds=1))
+    assert [each.contact_key for each in store.settlements.rejections("d", 2)] == [3, 2]
+
+
+def test_payloads_of_many_contacts_stream_in_parts(store: Store, lease: Lease) -> None:
+    count = 12_000
+    store.outbox.enqueue("p", "d", table(*(item(key, CREATE) for key in range(count))))
+    while rows := store.outbox.claim(lease, {CREATE: 5000}):
+        store.settlements.settle(lease, "r", [applied(row) for row in rows])
+    asked = pa.chunked_array([pa.array(range(0, count, 2)), pa.array([count + 1])])
+    batches = list(store.baselines.stream_payloads("d", asked))
+    assert all(batch.schema == PAYLOADS and batch.num_rows <= 5000 for batch in batches)
+    found = pa.Table.from_batches(batches)
+    assert sorted(found["contact_key"].to_pylist()) == list(range(0, count, 2))
+    assert all(text == state(key).canonical() for key, text in zip(*found.to_pydict().values(), strict=True))
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)  # its query plans are stable texts
+def test_the_next_batch_is_found_by_walking_the_index(store: Store, lease: Lease) -> None:
+    """Sorting what is left at each claim would make a first load quadratic."""
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(store._database._engine, "before_cursor_execute")
+    def note(_conn: object, _cursor: object, statement: str, values: Any, *_rest: object) -> None:
+        statements.append((statement, values))
+
+    store.outbox.enqueue("p", "d", table(item(1)))
+    store.outbox.claim(lease, {UPDATE: 10})
+    seen = [each for each in statements if each[0].lstrip().startswith(("SELECT", "UPDATE"))]
+    with store._database.read() as connection:
+        plans = "\n".join(
+            str(connection.exec_driver_sql(f"explain query plan {text}", values).all())
+            for text, values in seen
+        )
+    assert "ix_outbox_ready" in plans
+    assert "ix_outbox_waiting" in plans
+    assert "TEMP B-TREE" not in plans
+    assert "SCAN" not in plans
