@@ -163,7 +163,8 @@ class _Build:
 
     def _previous(self) -> ir.Table | None:
         """Give the history to carry on: of the latest snapshot that is not for a later moment, else of the next one."""
-        kept = sorted(history(self._project.state_folder), key=lambda snapshot: snapshot.as_of)
+        found = history(self._project.state_folder, damaged=self._warn_of_damage)
+        kept = sorted(found, key=lambda snapshot: snapshot.as_of)
         earlier = [snapshot for snapshot in kept if snapshot.as_of <= self._as_of]
         for snapshot in (*reversed(earlier), *kept[len(earlier) :]):
             try:
@@ -171,10 +172,11 @@ class _Build:
                     str(snapshot.table("memberships")), table_name="memberships_before"
                 )
             except duckdb.Error:
-                self._warnings.append(
-                    f"Snapshot {snapshot.id} is damaged: its history of segments is left out."
-                )
+                self._warn_of_damage(snapshot.id)
         return None
+
+    def _warn_of_damage(self, snapshot_id: str) -> None:
+        self._warnings.append(f"Snapshot {snapshot_id} is damaged: its history of segments is left out.")
 
     def _write_recommendations(self, profiles: ir.Table, tables: CanonicalTables) -> None:
         parts = []

@@ -16,8 +16,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,13 +121,16 @@ def current(state_folder: Path) -> Snapshot:
     return _open(root, id_)
 
 
-def history(state_folder: Path) -> tuple[Snapshot, ...]:
-    """Give all snapshots that are kept, the newest build first; those without a readable manifest are left out."""
+def history(state_folder: Path, *, damaged: Callable[[str], object] | None = None) -> tuple[Snapshot, ...]:
+    """Give all snapshots that are kept, the newest build first; those that are damaged are told by id and left out."""
     root = state_folder / _FOLDER
     found = []
     for path in _by_age(root):
-        with suppress(StoreError):
+        try:
             found.append(_open(root, path.name))
+        except StoreError:
+            if damaged is not None:
+                damaged(path.name)
     return tuple(found)
 
 

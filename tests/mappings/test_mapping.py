@@ -359,7 +359,7 @@ def test_the_starter_projects_real_feature_columns(snapshot: Snapshot) -> None:
     tables = {**snapshot.tables([]), "profiles": snapshot.register("wider", pa.Table.from_pylist([profile]))}
     row = snapshot.con.to_pyarrow(loaded_starter().project(**tables)).to_pylist()[0]
     assert row["fields"] == (
-        '{"SG_AOV":"33.5","SG_LASTORD":"2011-12-01","SG_LASTPRO":"Heart","SG_ORDERS":"3","SG_RECENCY":"12",'
+        '{"SG_AOV":"33.5","SG_LASTORD":"2011-12-01","SG_LASTPRO":"Heart","SG_ORDERS":"3",'
         '"SG_RHYTHM":"46","SG_SINCE":"2010-12-01","SG_SPENT":"100.5","SG_TOPCAT":"Wall decor"}'
     )
 
