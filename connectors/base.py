@@ -23,7 +23,8 @@ class Connector(ABC):
 
     name: ClassVar[str]
     label: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
+    capabilities: Capabilities  # the ESP's; an account's settings may lower them for one instance
+    remedies: ClassVar[Mapping[str, str]] = {}  # what a person can do, by the code of a rejection
 
     @classmethod
     @abstractmethod
@@ -51,7 +52,7 @@ class Connector(ABC):
         """Send one batch of one operation, at most `capabilities.batch_sizes[operation]` items.
 
         UNTAG batches share one tag. Returns exactly one outcome per change, in order; it carries the contact where
-        the ESP showed it on the way. Begins with `guard`.
+        the ESP showed it on the way. Begins with `guard`. Several threads call it at once, each contact in one of them.
         Raises RejectedBatchError when the ESP refused the request as a whole for its contents.
         """
 
@@ -65,6 +66,10 @@ class Connector(ABC):
     @abstractmethod
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts back by address, in order; None where the ESP has no such contact."""
+
+    def shown(self, fields: Mapping[str, str]) -> Mapping[str, str]:
+        """Give the texts that `read` gives of these values once they are written. Sends nothing; `check` goes before."""
+        return fields
 
 
 def guard(operation: Operation, changes: Sequence[Change], capabilities: Capabilities) -> None:

@@ -91,12 +91,12 @@ class _Door:
     def _too_many(self, pace: Pace) -> bool:
         if self._in_flight > pace.concurrency:
             return True
-        if pace.per_second is None:
+        if pace.rate is None:
             return False
-        now = self._emulator.clock.now()
-        while self._recent and not timedelta() <= now - self._recent[0] < timedelta(seconds=1):
-            self._recent.popleft()  # older than a second, or from before the clock was set back
-        if len(self._recent) >= pace.per_second:
+        now, window = self._emulator.clock.now(), timedelta(seconds=pace.rate.seconds)
+        while self._recent and not timedelta() <= now - self._recent[0] < window:
+            self._recent.popleft()  # older than the window, or from before the clock was set back
+        if len(self._recent) >= pace.rate.count:
             return True
         self._recent.append(now)
         return False

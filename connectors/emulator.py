@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from starlette.routing import compile_path
 
+from ..core.model import RateLimit
 from .faults import FaultKind, Faults
 from .traffic import Exchange, Traffic
 
@@ -108,10 +109,10 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much the ESP takes at once. `per_second` counts in the emulator's clock; latency is real seconds."""
+    """How much the ESP takes at once, and in a rolling window of the emulator's clock; latency is real seconds."""
 
     concurrency: int
-    per_second: int | None = None
+    rate: RateLimit | None = None
     latency: float = 0.0
 
 

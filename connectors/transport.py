@@ -1,6 +1,7 @@
-"""The one way out to an ESP: a session per account, timeouts, retry, status -> error, counters, redaction.
+"""The one way out to an ESP: a session per account, timeouts, retry, status -> error, events, redaction.
 
 No ESP's words and no decision about a contact live here: a connector adds rows to the error table and reads answers.
+When a request may go is the limiter's and the circuit's; how bytes become an answer, `answers.py`'s.
 
 Three decisions. A request that could raise somebody's consent is sent once (`retry=False`): a resend would carry an
 answer of the consent gate that is older than the person's last word, so it goes back to the gate instead. An answer
@@ -9,28 +10,26 @@ is safe to repeat, is repeated, and ends as `RetryableError`. Being told to slow
 holds back all threads of the account; the loser, a wait per thread, sends the whole crowd into the same closed door.
 """
 
-import logging
+import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from hashlib import sha256
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
-from json import dumps, loads
-from math import isfinite
-from threading import Lock
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import requests
+import structlog
+from orjson import dumps
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter, wait_random
-from urllib3.exceptions import NewConnectionError
+from tenacity import Retrying, retry_if_exception_type
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from ..core.errors import (
     AuthenticationError,
@@ -39,11 +38,17 @@ from ..core.errors import (
     RejectedBatchError,
     RetryableError,
 )
-from .limiter import Clock, Limiter
+from .answers import OverdueError, OversizeError, Reply, parse, rate_limit_headers, read, retry_after
+from .circuit import REST, Circuit
+from .limiter import Limiter, NoTurnError
+from .meter import READS, Meter, Traffic
+from .patience import Budget, PassingError, Patience
+from .turns import Feedback, SharedTurns
 
-_LOG = logging.getLogger(__name__)
+_LOG = structlog.get_logger(__name__)
 
-READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_GATED_WAIT: Final = 1.0
+"""Seconds that a request that can raise consent waits for its turn: the gate's answer grows old meanwhile."""
 
 # Hashes of addresses, and addresses, that an ESP wants in a path. Neither belongs in a message.
 _PERSONAL: Final = re.compile(r"(?<=/)(?:[0-9a-fA-F]{32,}|[^/]*(?:@|%40)[^/]*)")
@@ -90,21 +95,15 @@ class RefusedRequestError(RejectedBatchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long one call goes on. Waits double from `first_wait`; no attempt starts after `total_seconds`."""
-
-    attempts: int = 5
-    total_seconds: float = 180.0
-    first_wait: float = 0.5
-    longest_wait: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds to connect and to wait for the next byte; an ESP's own limit should end first, with a clear answer."""
+    """Seconds to connect, to wait for the next byte, and until the last byte of the answer.
+
+    An ESP's own limit should end first, with a clear answer.
+    """
 
     connect: float = 10.0
     read: float = 130.0
+    total: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,31 +112,6 @@ class Answer:
 
     status: int
     body: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """What went out so far. Every attempt is a request; `seconds` is the sum over simultaneous requests."""
-
-    by_method: Mapping[str, int] = field(default_factory=dict)
-    retries: int = 0
-    throttled: int = 0
-    seconds: float = 0.0
-
-    @property
-    def requests(self) -> int:
-        """All requests."""
-        return sum(self.by_method.values())
-
-    @property
-    def reads(self) -> int:
-        """Requests that change nothing."""
-        return sum(count for method, count in self.by_method.items() if method in READS)
-
-    @property
-    def writes(self) -> int:
-        """Requests that may change something."""
-        return self.requests - self.reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,47 +125,33 @@ class _Request:
     @property
     def place(self) -> str:
         """Give what a message may say of this request: no address, no hash of one, no query, no contents."""
-        return f"{self.method} {_PERSONAL.sub('…', self.path)}"
+        return f"{self.method} {self.shown_path}"
+
+    @property
+    def shown_path(self) -> str:
+        """Give the path without addresses and hashes of them."""
+        return _PERSONAL.sub("…", self.path)
 
 
-class _PassingError(Exception):
-    """One attempt failed in a way that passes, and the ESP may or may not have carried it out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """What came back and what it means; `verdict` is None for a success."""
 
-    def __init__(self, error: RetryableError, *, may_have_happened: bool) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.may_have_happened = may_have_happened
+    status: int = 0  # 0: no whole answer
+    verdict: Verdict | None = Verdict.TRANSIENT
+    headers: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+    body: Any = None
+    retry_after: float | None = None
 
-
-class _Budget:
-    """Decides for one call whether and when to try again."""
-
-    def __init__(self, patience: Patience, clock: Clock) -> None:
-        self._patience = patience
-        self._clock = clock
-        self._started = clock.now()
-        self._spent = 0
-        self._backoff = wait_exponential_jitter(multiplier=patience.first_wait, max=patience.longest_wait)
-        self._spread = wait_random(0, 1)  # those who were told the same second do not come back in it
-
-    def wait(self, state: RetryCallState) -> float:
-        after = _failure(state).error.retry_after
-        return self._backoff(state) if after is None else after + self._spread(state)
-
-    def stop(self, state: RetryCallState) -> bool:
-        if not _failure(state).error.throttled:
-            self._spent += 1
-        elapsed = self._clock.now() - self._started
-        return (
-            self._spent >= self._patience.attempts
-            or elapsed + state.upcoming_sleep > self._patience.total_seconds
-        )
+    @property
+    def request_id(self) -> str:
+        """The ESP's own id of the request, empty when there is none that can be repeated."""
+        found = self.headers.get("X-Request-Id", "")
+        return found if _HARMLESS.fullmatch(found) else ""
 
 
-def _failure(state: RetryCallState) -> _PassingError:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, _PassingError)  # noqa: S101 - the only error that `Retrying` is told to catch
-    return error
+_SILENCE: Final = _Heard()
 
 
 def problem_title(body: Any) -> str:
@@ -200,10 +160,11 @@ def problem_title(body: Any) -> str:
 
 
 class Transport:
-    """One account's way out. Safe to share between threads; close it, or use it as a context manager.
+    """One account's way out. Safe to share between threads, and after a fork; close it, or use it in a `with`.
 
-    `errors` adds rows to `STATUS_VERDICTS`, keyed by status and by the code that `code_of` finds in an error's parsed
-    body (empty when the body is no JSON). `label` is how messages name the ESP.
+    `errors` adds rows to `STATUS_VERDICTS`, keyed by status and by the title of an error that is a problem document
+    (empty for any other). `feedback_of` finds in an answer's headers how much the account has left.
+    `label` is how messages name the ESP.
     """
 
     def __init__(
@@ -214,7 +175,7 @@ class Transport:
         auth: AuthBase | tuple[str, str],
         limiter: Limiter,
         errors: Mapping[tuple[int, str], Verdict] | None = None,
-        code_of: Callable[[Any], str] = problem_title,
+        feedback_of: Callable[[Mapping[str, str]], Feedback | None] = rate_limit_headers,
         timeouts: Timeouts | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -222,24 +183,34 @@ class Transport:
         self._host = urlsplit(self.base_url).hostname or ""
         self._local = _is_loopback(self._host)
         self._label = label
+        self._auth = auth
         self._limiter = limiter
         self._errors = dict(errors or {})
-        self._code_of = code_of
+        self._feedback_of = feedback_of
         self._timeouts = timeouts or Timeouts()
-        self._patience = patience or Patience()
-        self._lock = Lock()
-        self._methods = Counter[str]()
-        self._retries = self._throttled = 0
-        self._seconds = 0.0
+        self.patience = patience or Patience()
+        self._start()
+        _OPEN.add(self)
+
+    def _start(self) -> None:
+        self._meter = Meter(self._limiter.clock.now(), self._limiter.rate_limits)
+        self.on_attempt: Callable[[str, int, float], None] | None = None
+        """Called after each attempt with its method, its HTTP status (0 without a whole answer) and its seconds."""
+        self._circuit = Circuit(self._limiter.clock)
         self._session = requests.Session()
-        self._session.auth = auth
+        self._session.auth = self._auth
         self._session.headers.update({"User-Agent": "segue", "Accept": "application/json"})
         # Threads share the session: without cookies it holds nothing that one request could leave for another.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not self._local  # a company's proxy cannot reach this machine's sandbox
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=limiter.concurrency)
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._limiter.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
+
+    def start_anew(self) -> None:
+        """Begin as a new process's own after a fork: two processes on one connection would get each other's answers."""
+        self._limiter.start_anew()
+        self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -251,70 +222,156 @@ class Transport:
         """Close the connections."""
         self._session.close()
 
+    @property
+    def account(self) -> str:
+        """Who the ESP takes us for, told by a hash: all that share a limit there have the same. Not to be shown.
+
+        Where the credentials change by themselves it is the ESP's address alone, so that accounts share what they need
+        not.
+        """
+        whose = ":".join(self._auth) if isinstance(self._auth, tuple) else ""
+        return sha256(f"{self.base_url}\n{whose}".encode()).hexdigest()[:32]
+
+    @property
+    def places(self) -> int:
+        """How many ordinary requests can be out at once, as far as is known now."""
+        return self._limiter.ordinary
+
+    def share(self, turns: SharedTurns) -> None:
+        """Keep to the account's limits together with other processes. Call it before the first request."""
+        self._limiter.share(turns, self.account)
+
     def traffic(self) -> Traffic:
         """Give a snapshot of the counters since the transport was made."""
-        with self._lock:
-            return Traffic(
-                by_method=dict(self._methods),
-                retries=self._retries,
-                throttled=self._throttled,
-                seconds=self._seconds,
-            )
+        return self._meter.traffic()
 
     def request(
         self, method: str, path: str, *, params: _Query | None = None, json: Any = None, retry: bool = True
     ) -> Answer:
         """Send one request below the base URL and give its success, trying again where that is safe.
 
-        `retry=False` is for requests that can raise consent: sent at most once, and raises OutcomeUnknownError when
-        nobody can say what became of it. Raises RetryableError when patience ended, AuthenticationError,
-        RefusedRequestError, or DestinationError when the answer makes no sense.
+        `retry=False` is for requests that can raise consent: sent at most once and without a long wait, and raises
+        OutcomeUnknownError when nobody can say what became of it. Raises RetryableError when patience ended or the
+        account is left alone for a while, AuthenticationError, RefusedRequestError, or DestinationError when the answer
+        makes no sense.
         """
-        data = None if json is None else dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
+        data = None if json is None else dumps(json)
         request = _Request(method=method, path=path, params=params, data=data, retry=retry)
-        budget = _Budget(self._patience, self._limiter.clock)
+        budget = Budget(self.patience, self._limiter.clock)
         retrying = Retrying(
-            retry=retry_if_exception_type(_PassingError),
+            retry=retry_if_exception_type(PassingError),
             wait=budget.wait,
             stop=budget.stop if retry else lambda _: True,
-            before_sleep=self._count_retry,
+            before_sleep=lambda _: self._meter.retry(),
             sleep=self._limiter.clock.sleep,
             reraise=True,
         )
         try:
-            return retrying(self._attempt, request)
-        except _PassingError as passing:
+            return retrying(self._attempt, request, budget)
+        except PassingError as passing:
             if passing.may_have_happened and not retry and method not in READS:
                 raise OutcomeUnknownError(
                     f"{passing.error.message} Whether it happened is not known; it is asked before anything is sent again."
                 ) from None
             raise passing.error from None
 
-    def _attempt(self, request: _Request) -> Answer:
-        if not request.retry and (closed := self._limiter.closed_for()):
-            self._pass(request, "is told to wait", retry_after=closed, throttled=True, happened=False)
-        with self._limiter.slot():
-            started = self._limiter.clock.now()
-            try:
-                response = self._session.request(
-                    request.method,
-                    self.base_url + request.path,
-                    params=request.params,
-                    data=request.data,
-                    headers={"Content-Type": "application/json"} if request.data else None,
-                    timeout=(self._timeouts.connect, self._timeouts.read),
-                    allow_redirects=False,  # would turn a POST into a GET, and carry the key elsewhere
+    def _attempt(self, request: _Request, budget: Budget) -> Answer:
+        budget.attempt += 1
+        if rest := self._circuit.rest():
+            self._log("circuit_open", request, budget, seconds=round(rest, 1))
+            raise RetryableError(
+                f"{self._label}: {request.place} is not sent, because one request after the other failed. "
+                f"The account is asked again in {rest:.0f} seconds.",
+                retry_after=rest,
+            )
+        try:
+            with self._limiter.slot(within=budget.left() if request.retry else _GATED_WAIT) as turn:
+                heard = self._exchange(request, budget)
+                throttled = heard.verdict is Verdict.THROTTLED
+                budget.told = f" ({heard.status})" if throttled else ""
+                self._limiter.answered(
+                    turn,
+                    throttled=throttled,
+                    retry_after=heard.retry_after if throttled else None,
+                    feedback=self._feedback_of(heard.headers),
                 )
-            except requests.RequestException as error:
-                self._judge_silence(request, error)
-            finally:
-                with self._lock:
-                    self._methods[request.method] += 1
-                    self._seconds += self._limiter.clock.now() - started
-        _LOG.debug("%s: %s answered %d", self._label, request.place, response.status_code)
-        return self._judge(request, response)
+        except NoTurnError as none:
+            self._pass(
+                request,
+                f"is told to wait{budget.told}",
+                retry_after=none.seconds,
+                throttled=True,
+                happened=False,
+            )
+        if heard.verdict is not None:
+            self._fail(request, heard, heard.verdict)
+        return Answer(status=heard.status, body=heard.body)
 
-    def _judge_silence(self, request: _Request, error: requests.RequestException) -> NoReturn:
+    def _exchange(self, request: _Request, budget: Budget) -> _Heard:
+        """Send, read the whole answer, say what it means, and write down how it went."""
+        clock, heard = self._limiter.clock, _SILENCE
+        sent = clock.now()
+        try:
+            with self._session.request(
+                request.method,
+                self.base_url + request.path,
+                params=request.params,
+                data=request.data,
+                headers={"Content-Type": "application/json"} if request.data else None,
+                timeout=(self._timeouts.connect, self._timeouts.read),
+                allow_redirects=False,  # would turn a POST into a GET, and carry the key elsewhere
+                stream=True,
+            ) as response:
+                heard = self._judge(read(response, deadline=sent + self._timeouts.total, now=clock.now))
+        except (requests.RequestException, HTTPError, OverdueError, OversizeError) as error:
+            self._judge_silence(request, error)
+        finally:
+            self._write_down(request, budget, heard, sent)
+        return heard
+
+    def _write_down(self, request: _Request, budget: Budget, heard: _Heard, sent: float) -> None:
+        seconds = self._limiter.clock.now() - sent
+        throttled, failed = heard.verdict is Verdict.THROTTLED, heard.verdict is Verdict.TRANSIENT
+        self._meter.count(
+            request.method,
+            sent=sent,
+            seconds=seconds,
+            status=heard.status,
+            throttled=throttled,
+            failed=failed,
+        )
+        if self.on_attempt is not None:
+            self.on_attempt(request.method, heard.status, seconds)
+        self._log(
+            "throttled" if throttled else "failed" if failed else "request",
+            request,
+            budget,
+            status=heard.status,
+            milliseconds=round(seconds * 1000),
+            request_id=heard.request_id,
+        )
+        if failed:
+            if self._circuit.failed():
+                self._log("circuit_open", request, budget, seconds=REST)
+        elif not throttled:
+            self._circuit.succeeded()
+
+    def _log(self, event: str, request: _Request, budget: Budget, **more: object) -> None:
+        """Log one event about an attempt. `call` is our own id, the same for all attempts of one call."""
+        if not structlog.is_configured():  # as it comes, structlog prints to standard output
+            return
+        write = _LOG.debug if event == "request" else _LOG.warning
+        write(
+            event,
+            esp=self._label,
+            method=request.method,
+            path=request.shown_path,
+            call=budget.call,
+            attempt=budget.attempt,
+            **more,
+        )
+
+    def _judge_silence(self, request: _Request, error: Exception) -> NoReturn:
         """Turn a missing answer into an error. What cannot have reached the ESP did not happen."""
         reason = getattr(error.args[0], "reason", None) if error.args else None
         match error:
@@ -339,6 +396,9 @@ class Transport:
                 | requests.exceptions.Timeout()
                 | requests.exceptions.ChunkedEncodingError()
                 | requests.exceptions.ContentDecodingError()
+                | HTTPError()  # urllib3's own, while the body is read
+                | OverdueError()
+                | OversizeError()
             ):
                 self._pass(request, f"got no whole answer ({type(error).__name__})", happened=True)
             case _:
@@ -346,27 +406,38 @@ class Transport:
                     f"{self._label}: {request.place} cannot be sent ({type(error).__name__}). Check the base URL."
                 ) from None
 
-    def _judge(self, request: _Request, response: requests.Response) -> Answer:
-        status = response.status_code
-        body, parsed = _parse(response)
-        if not 200 <= status < 300:
-            self._judge_failure(request, response, self._code_of(body) if parsed else "", body)
-        silent = status in {HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}
-        if not parsed and not (silent and not response.content):
-            self._pass(request, f"got a mangled answer ({status})", happened=True)
-        return Answer(status=status, body=body)
+    def _judge(self, reply: Reply) -> _Heard:
+        """Say what a whole answer means. A success that is no JSON, and not silent by design, is mangled."""
+        status = reply.status
+        body, parsed = parse(reply)
+        code = ""
+        if 200 <= status < 300:
+            silent = status in {HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}
+            verdict = None if parsed or (silent and not reply.content) else Verdict.TRANSIENT
+        elif not parsed and reply.content and "json" in reply.headers.get("Content-Type", ""):
+            # Half of a refusal says nothing about what is refused.
+            verdict = Verdict.THROTTLED if status == HTTPStatus.TOO_MANY_REQUESTS else Verdict.TRANSIENT
+        else:
+            code = problem_title(body) if parsed else ""
+            row = self._errors.get((status, code)) or STATUS_VERDICTS.get(status)
+            verdict = row or (Verdict.TRANSIENT if 500 <= status < 600 else Verdict.BROKEN)
+        return _Heard(
+            status=status,
+            headers=reply.headers,
+            verdict=verdict,
+            code=code,
+            body=body,
+            retry_after=retry_after(reply),
+        )
 
-    def _judge_failure(
-        self, request: _Request, response: requests.Response, code: str, body: Any
-    ) -> NoReturn:
-        status = response.status_code
-        said = f"{status} {code if _HARMLESS.fullmatch(code) else ''}".strip() + _request_id(response)
-        after = _retry_after(response)
-        match self._verdict(status, code):
+    def _fail(self, request: _Request, heard: _Heard, verdict: Verdict) -> NoReturn:
+        status, after = heard.status, heard.retry_after
+        said = f"{status} {heard.code if _HARMLESS.fullmatch(heard.code) else ''}".strip()
+        said += f", request {heard.request_id}" if heard.request_id else ""
+        match verdict:
+            case Verdict.TRANSIENT if status < 300:
+                self._pass(request, f"got a mangled answer ({status})", happened=True)
             case Verdict.THROTTLED:
-                self._limiter.feedback(retry_after=after)
-                with self._lock:
-                    self._throttled += 1
                 what = f"is told to slow down ({said})"
                 self._pass(request, what, retry_after=after, throttled=True, happened=False)
             case Verdict.TRANSIENT:
@@ -380,18 +451,17 @@ class Transport:
                     "Check that the key is complete, active and belongs to this account."
                 )
             # A 404 that is no problem document speaks of the address we call, not of what we ask for.
-            case Verdict.REFUSED if body is not None or status != HTTPStatus.NOT_FOUND:
+            case Verdict.REFUSED if heard.body is not None or status != HTTPStatus.NOT_FOUND:
                 raise RefusedRequestError(
-                    f"{self._label} refuses {request.place} ({said}).", status=status, code=code, body=body
+                    f"{self._label} refuses {request.place} ({said}).",
+                    status=status,
+                    code=heard.code,
+                    body=heard.body,
                 )
             case Verdict.REFUSED | Verdict.BROKEN:
                 raise DestinationError(
                     f"{self._label}: {request.place} is not understood ({said}). Check the base URL."
                 )
-
-    def _verdict(self, status: int, code: str) -> Verdict:
-        row = self._errors.get((status, code)) or STATUS_VERDICTS.get(status)
-        return row or (Verdict.TRANSIENT if 500 <= status < 600 else Verdict.BROKEN)
 
     def _pass(
         self,
@@ -403,43 +473,20 @@ class Transport:
         throttled: bool = False,
     ) -> NoReturn:
         message = f"{self._label}: {request.place} {what}."
-        raise _PassingError(
+        raise PassingError(
             RetryableError(message, retry_after=retry_after, throttled=throttled), may_have_happened=happened
         ) from None
 
-    def _count_retry(self, _: RetryCallState) -> None:
-        with self._lock:
-            self._retries += 1
+
+_OPEN: WeakSet[Transport] = WeakSet()
 
 
-def _parse(response: requests.Response) -> tuple[Any, bool]:
-    """Give the parsed JSON body and whether there was one."""
-    if "json" not in response.headers.get("Content-Type", ""):
-        return None, False
-    try:
-        return loads(response.content), True
-    except ValueError:  # also what is not UTF-8
-        return None, False
+def _after_fork() -> None:
+    for transport in _OPEN:
+        transport.start_anew()
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    """Give the seconds that `Retry-After` asks for, in either of its forms; None when unsaid or unreadable."""
-    text = response.headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            sent = response.headers.get("Date")
-            now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
-            seconds = (parsedate_to_datetime(text) - now).total_seconds()
-        except (ValueError, TypeError):  # no date either, or one with a zone against one without
-            return None
-    return max(0.0, seconds) if isfinite(seconds) else None
-
-
-def _request_id(response: requests.Response) -> str:
-    found = response.headers.get("X-Request-Id", "")
-    return f", request {found}" if _HARMLESS.fullmatch(found) else ""
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _is_loopback(host: str) -> bool:

@@ -25,6 +25,8 @@ class Archive:
         self._archived: dict[str, str] = {}  # when they last changed, as Mailchimp writes it
         self._seen_until: datetime | None = None  # None: nothing was looked at yet, so all of them are read
         self._lock = Lock()
+        self._looking = Lock()
+        self._begun = self._ended = 0  # looks
 
     def after(self, pull: Iterator[Sequence[Mapping[str, Any]]], since: datetime | None) -> Iterator[Any]:
         """Pass a pull's pages on. Whoever it showed as archived is the engine's to know; only later ones are ours."""
@@ -45,12 +47,13 @@ class Archive:
 
     def among(self, addresses: Iterable[str]) -> dict[str, RemoteContact]:
         """Look again, and give those of some lower-cased addresses that are archived."""
+        begun = self._begun
+        with self._looking:
+            if (
+                self._ended <= begun
+            ):  # else one that began after we were asked has ended meanwhile: that will do
+                self._look()
         with self._lock:
-            since = None if self._seen_until is None else self._seen_until - self._overlap
-            for page in members(self._endpoint, self._audience, since=since, status="archived"):
-                self._archived |= {member["email_address"].lower(): member["last_changed"] for member in page}
-                newest = datetime.fromisoformat(page[-1]["last_changed"])
-                self._seen_until = newest if self._seen_until is None else max(newest, self._seen_until)
             return {
                 address: remote_contact(
                     {"email_address": address, "status": "archived", "last_changed": self._archived[address]}
@@ -58,3 +61,13 @@ class Archive:
                 for address in addresses
                 if address in self._archived
             }
+
+    def _look(self) -> None:
+        self._begun += 1
+        since = None if self._seen_until is None else self._seen_until - self._overlap
+        for page in members(self._endpoint, self._audience, since=since, status="archived"):
+            with self._lock:
+                self._archived |= {member["email_address"].lower(): member["last_changed"] for member in page}
+                newest = datetime.fromisoformat(page[-1]["last_changed"])
+                self._seen_until = newest if self._seen_until is None else max(newest, self._seen_until)
+        self._ended = self._begun

@@ -29,6 +29,7 @@ from ...core.model import (
 )
 from ..base import Connector, guard
 from ..limiter import Limiter
+from ..patience import Patience
 from ..transport import RefusedRequestError, Transport, Verdict
 from .archive import Archive
 from .fields import MergeFields
@@ -36,6 +37,7 @@ from .pages import MEMBER_FIELDS, members, of_audience
 from .payload import (
     FIELD_TYPES,
     LEFT,
+    REMEDIES,
     SYSTEM_TAGS,
     BatchAnswer,
     existing_member,
@@ -45,6 +47,7 @@ from .payload import (
     refusal,
     rejected,
     remote_contact,
+    shown,
     subscriber_hash,
 )
 from .settings import FIELD_SLOTS, Settings
@@ -77,7 +80,7 @@ class Mailchimp(Connector):
 
     name = "mailchimp"
     label = "Mailchimp"
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         field_types=frozenset(FIELD_TYPES.values()),
         field_tag_length=10,
         field_tag_pattern=r"[A-Z][A-Z0-9_]*",
@@ -95,6 +98,7 @@ class Mailchimp(Connector):
         concurrency=9,  # of the ten that all tools of one user share: one is left to whoever looks something up
         field_syntax="*|{tag}|*",
     )
+    remedies = REMEDIES
     # https://mailchimp.com/developer/marketing/docs/errors/
     errors: ClassVar[Mapping[tuple[int, str], Verdict]] = {
         (403, ""): Verdict.THROTTLED,  # at high volume; one with a title is about the key
@@ -104,9 +108,17 @@ class Mailchimp(Connector):
         ): Verdict.AUTHENTICATION,  # the account is suspended: no use in trying again
     }
 
-    def __init__(self, transport: Transport, audience: str, *, plan: str = "standard") -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        audience: str,
+        *,
+        plan: str = "standard",
+        capabilities: Capabilities | None = None,
+    ) -> None:
         from .sdk import endpoints
 
+        self.capabilities = capabilities or type(self).capabilities
         self._transport = transport
         self._audience = audience
         self._api = endpoints(transport)
@@ -117,16 +129,23 @@ class Mailchimp(Connector):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str]) -> Self:
-        """Read `api_key` and `audience`, and optionally `base_url` and `plan`."""
+        """Read `api_key` and `audience`, and optionally `base_url`, `plan`, `batch_size`, `rate_limit` and `retry_wait`."""
         read = Settings.read(settings)
+        sizes = cls.capabilities.batch_sizes
+        capabilities = replace(
+            cls.capabilities,
+            batch_sizes={operation: min(size, read.batch_size) for operation, size in sizes.items()},
+            rate_limits=read.rate_limits,
+        )
         transport = Transport(
             read.base_url,
             label=cls.label,
             auth=("segue", read.api_key),  # any user name does
-            limiter=Limiter(cls.capabilities.concurrency, cls.capabilities.rate_limits),
+            limiter=Limiter(capabilities.concurrency, capabilities.rate_limits),
             errors=cls.errors,
+            patience=Patience(first_wait=read.retry_wait),
         )
-        return cls(transport, read.audience, plan=read.plan)
+        return cls(transport, read.audience, plan=read.plan, capabilities=capabilities)
 
     @property
     def transport(self) -> Transport:
@@ -189,6 +208,10 @@ class Mailchimp(Connector):
             return [self._read(address) for address in addresses]
         with ThreadPoolExecutor(min(len(addresses), self.capabilities.concurrency)) as pool:
             return list(pool.map(self._read, addresses))
+
+    def shown(self, fields: Mapping[str, str]) -> Mapping[str, str]:
+        """Give values as members show them: numbers and birthdays have forms of Mailchimp's own."""
+        return shown(fields, self._fields.known())
 
     def _create(self, changes: Mapping[str, Change]) -> dict[str, Outcome]:
         there = self._fields.known()

@@ -55,6 +55,17 @@ REASONS: Final = {
     "vanished": "This contact is no longer in the audience.",
     "recreated": "This contact had vanished and Mailchimp made it anew from an update; it was unsubscribed at once.",
 }
+REMEDIES: Final = {
+    "compliance_state": "Nothing: only the person can come back, by a form of Mailchimp's.",
+    "forgotten": "Nothing: only the person can come back, by a form of Mailchimp's.",
+    "fake_address": "Correct the address in the shop. If it is right, add it by hand in Mailchimp, then `segue retry`.",
+    "refused_address": "Correct the address in the shop. If it is right, the person can sign up by a form of Mailchimp's.",
+    "address_taken": "Look who has the address in Mailchimp: archive one of the two, then `segue retry`.",
+    "vanished": "Nothing, if it was deleted on purpose. If not, import it in Mailchimp again, then `segue retry`.",
+    "recreated": "Nothing: only the person can come back, by a form of Mailchimp's.",
+    "invalid_field": "Correct the value in the shop, or make the audience's field optional, then `segue retry`.",
+    "refused": "Try again with `segue retry`. If it stays, look at the contact in Mailchimp.",
+}
 # Titles are stable; `detail` and every sentence follow the audience's language and are never looked at.
 _TITLES: Final = {
     "Member In Compliance State": "compliance_state",
@@ -114,6 +125,11 @@ def _value(text: str | None, there: Mapping[str, Any]) -> str | float:
             return text
 
 
+def shown(values: Mapping[str, str], merge_fields_there: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Give values as `remote_contact` reads them once they are written."""
+    return {tag: _text(value) for tag, value in merge_fields(values, merge_fields_there).items()}
+
+
 def new_member(change: Change, values: Mapping[str, Any]) -> dict[str, Any]:
     """Give the item that creates a member. The gate has set `consent`; evidence goes with it."""
     assert change.consent is not None  # noqa: S101 - the connector refused the batch otherwise
@@ -138,9 +154,12 @@ def evidence(grant: Grant | None, consent: ConsentState) -> dict[str, str]:
     if grant is None:
         return {}
     stages = ("signup", "opt") if consent is ConsentState.SUBSCRIBED else ("signup",)
-    found = {f"timestamp_{stage}": timestamp(grant.granted_at) for stage in stages}
+    found = dict.fromkeys((f"timestamp_{stage}" for stage in stages), timestamp(grant.granted_at))
+    said = grant.evidence.get("ip")
+    if not said:
+        return found
     try:
-        address = str(ip_address(grant.evidence.get("ip", "")))
+        address = str(ip_address(said))
     except ValueError:
         return found
     return found | {f"ip_{stage}": address for stage in stages}

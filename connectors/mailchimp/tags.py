@@ -50,7 +50,7 @@ class Tags:
         except RefusedRequestError as error:
             if error.status != 404:
                 raise
-            del self._ids[tag.lower()]  # somebody removed the tag, and so took it off everyone
+            self._ids.pop(tag.lower(), None)  # somebody removed the tag, and so took it off everyone
             return nobody, nobody
         removed = addresses(answer.get("members_removed"))
         refused = {

@@ -1,11 +1,6 @@
-import json
 import socket
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -14,8 +9,9 @@ import responses
 from urllib3 import HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError
 
-from segue.connectors.limiter import Clock, Limiter
-from segue.connectors.transport import Patience, RefusedRequestError, Timeouts, Transport, Verdict
+from segue.connectors.limiter import Limiter, urgent
+from segue.connectors.patience import Patience
+from segue.connectors.transport import RefusedRequestError, Transport, Verdict
 from segue.core.errors import (
     AuthenticationError,
     DestinationError,
@@ -26,69 +22,7 @@ from segue.core.errors import (
 )
 from segue.core.model import RateLimit
 
-BASE = "https://us19.esp.test/3.0"
-KEY = "0123456789abcdef-us19"
-ADDRESS = "jane.doe@shop.test"
-HASH = "b58996c504c5638798eb6b511e6f49af"
-
-
-class Hours:
-    """A clock that only moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.slept: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.slept.append(seconds)
-        self.seconds += seconds
-
-    def clock(self) -> Clock:
-        return Clock(now=lambda: self.seconds, sleep=self.sleep)
-
-
-@pytest.fixture
-def hours() -> Hours:
-    return Hours()
-
-
-@pytest.fixture
-def esp() -> Iterator[responses.RequestsMock]:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield mock
-
-
-Make = Callable[..., Transport]
-
-
-@pytest.fixture
-def make(hours: Hours) -> Iterator[Make]:
-    made: list[Transport] = []
-
-    def build(base: str = BASE, **options: Any) -> Transport:
-        limits = options.pop("rate_limits", ())
-        limiter = Limiter(options.pop("concurrency", 3), limits, clock=hours.clock())
-        transport = Transport(base, label="Esp", auth=("segue", KEY), limiter=limiter, **options)
-        made.append(transport)
-        return transport
-
-    yield build
-    for transport in made:
-        transport.close()
-
-
-def problem(title: str, status: int) -> dict[str, Any]:
-    detail = f"{ADDRESS} is the trouble"
-    return {
-        "body": json.dumps({"title": title, "status": status, "detail": detail}),
-        "content_type": "application/problem+json; charset=utf-8",
-        "status": status,
-    }
-
-
-def sent(esp: responses.RequestsMock) -> int:
-    return len(esp.calls)
+from .conftest import ADDRESS, BASE, HASH, KEY, Hours, Make, problem, sent
 
 
 @pytest.mark.parametrize(
@@ -246,11 +180,15 @@ def test_one_throttled_answer_holds_the_whole_account_back(
 ) -> None:
     esp.get(f"{BASE}/slow", status=429, headers={"Retry-After": "50"})
     esp.get(f"{BASE}/other", json={"ok": True})
-    transport = make(patience=Patience(total_seconds=10))
-    with pytest.raises(RetryableError):
-        transport.request("GET", "/slow")
+    transport = make(patience=Patience(total_seconds=40))
+    for path in ("/slow", "/other"):
+        with pytest.raises(RetryableError) as caught:
+            transport.request("GET", path)
+        assert (caught.value.retry_after, caught.value.throttled) == (50, True)
+    assert sent(esp) == 1
+    hours.seconds += 20
     transport.request("GET", "/other")
-    assert sum(hours.slept) == 50
+    assert hours.slept == [30]
 
 
 @pytest.mark.parametrize(
@@ -413,149 +351,6 @@ def test_traffic_counts_every_attempt_by_method(
     assert before.requests == 2  # a snapshot stays as it was
 
 
-def test_a_window_is_never_overfilled(hours: Hours) -> None:
-    limiter = Limiter(
-        1, [RateLimit(count=3, seconds=10), RateLimit(count=4, seconds=60)], clock=hours.clock()
-    )
-    turns = []
-    for _ in range(9):
-        with limiter.slot():
-            turns.append(hours.seconds)
-    for seconds, count in ((10, 3), (60, 4)):
-        for start in turns:
-            assert sum(start <= turn < start + seconds for turn in turns) <= count
-    assert turns[-1] - turns[0] == 120  # and no slower than the limits force
-
-
-def test_no_more_requests_at_once_than_allowed() -> None:
-    limiter, order = Limiter(3), list[str]()
-
-    def fourth() -> None:
-        with limiter.slot():
-            order.append("fourth comes in")
-
-    with limiter.slot(), limiter.slot():
-        with limiter.slot():
-            thread = threading.Thread(target=fourth)
-            thread.start()
-            thread.join(
-                0.05
-            )  # right code blocks here whatever the machine's speed; wrong code gets its chance
-            order.append("one goes out")
-        thread.join()
-    assert order == ["one goes out", "fourth comes in"]
-
-
-class Counting(ThreadingHTTPServer):
-    """A real HTTP/1.1 listener on this machine that counts connections; `reply` writes raw bytes."""
-
-    daemon_threads = True
-    connections = 0
-    reply: Callable[[BaseHTTPRequestHandler], None]
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        self.connections += 1
-        return super().get_request()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Counting)
-        self.server.reply(self)
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass  # not to the terminal
-
-
-@contextmanager
-def listening(reply: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[Counting, str]]:
-    with Counting(("127.0.0.1", 0), Handler) as server:
-        server.reply = reply
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server, f"http://127.0.0.1:{server.server_port}/3.0"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def fine(handler: BaseHTTPRequestHandler) -> None:
-    handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-    handler.send_response(200)
-    handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", "2")
-    handler.send_header("Set-Cookie", "who=jane")
-    handler.end_headers()
-    handler.wfile.write(b"{}")
-
-
-def test_one_connection_serves_many_requests(make: Make) -> None:
-    with listening(fine) as (server, base):
-        transport = make(base)
-        for _ in range(8):
-            transport.request("POST", "/things", json={})
-        transport.close()
-        assert server.connections == 1
-
-
-def test_a_cut_off_answer_is_never_taken_for_a_whole_one(make: Make) -> None:
-    def cut(handler: BaseHTTPRequestHandler) -> None:
-        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        handler.send_response(200)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", "20")
-        handler.end_headers()
-        handler.wfile.write(b"{}")  # whole JSON, and still not what was announced
-        handler.close_connection = True
-
-    with listening(cut) as (_, base):
-        transport = make(base, patience=Patience(attempts=2))
-        with pytest.raises(OutcomeUnknownError):
-            transport.request("POST", "/things", json={}, retry=False)
-        with pytest.raises(RetryableError):
-            transport.request("GET", "/things")
-        transport.close()
-
-
-def test_a_broken_connection_after_sending_is_unknown(make: Make) -> None:
-    def slam(handler: BaseHTTPRequestHandler) -> None:
-        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        handler.close_connection = True
-
-    with listening(slam) as (_, base), make(base) as transport, pytest.raises(OutcomeUnknownError):
-        transport.request("POST", "/things", json={}, retry=False)
-
-
-def test_a_slow_answer_ends_at_the_read_timeout(make: Make) -> None:
-    done = threading.Event()
-
-    def hang(handler: BaseHTTPRequestHandler) -> None:
-        done.wait(10)
-        handler.close_connection = True
-
-    with listening(hang) as (_, base):
-        transport = make(base, timeouts=Timeouts(read=0.05))
-        with pytest.raises(OutcomeUnknownError, match="Timeout"):
-            transport.request("POST", "/things", json={}, retry=False)
-        done.set()
-        transport.close()
-
-
-def test_a_program_on_this_machine_that_does_not_run_is_said_at_once(make: Make, hours: Hours) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: refuses
-        base = f"http://127.0.0.1:{taken.getsockname()[1]}/3.0"
-        with pytest.raises(RetryableError, match=r"cannot reach .*Is the sandbox running\?"):
-            make(base).request("GET", "/things")
-    assert hours.slept == []
-
-
 @pytest.mark.parametrize("error", [NewConnectionError, NameResolutionError])
 def test_a_host_that_cannot_be_reached_is_tried_again_and_was_never_sent_to(
     esp: responses.RequestsMock, make: Make, hours: Hours, error: type[Exception]
@@ -581,23 +376,80 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_was_never_sent_to(
     assert len(hours.slept) == 1
 
 
-def test_a_companys_proxy_is_not_asked_for_this_machine(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with listening(fine) as (_, base), make(base) as transport:
-        assert transport.request("GET", "/things").body == {}
+def test_such_a_request_does_not_wait_long_for_a_turn_either(
+    esp: responses.RequestsMock, make: Make, hours: Hours
+) -> None:
+    esp.post(f"{BASE}/things", json={})
+    transport = make(rate_limits=[RateLimit(count=1, seconds=10)])
+    transport.request("POST", "/things", json={}, retry=False)
+    with pytest.raises(RetryableError, match="told to wait") as caught:
+        transport.request("POST", "/things", json={}, retry=False)
+    assert (caught.value.throttled, caught.value.retry_after) == (True, 10)
+    assert (sent(esp), hours.slept) == (1, [])
+    hours.seconds += 9.5
+    transport.request("POST", "/things", json={}, retry=False)
+    assert hours.slept == [0.5]
 
 
-def test_no_cookie_travels_from_one_request_to_the_next(make: Make) -> None:
-    cookies = []
+def test_an_opt_out_is_let_through_where_others_leave_room(esp: responses.RequestsMock, make: Make) -> None:
+    esp.post(f"{BASE}/things", json={})
+    transport = make(rate_limits=[RateLimit(count=20, seconds=10)])
+    for _ in range(19):
+        transport.request("POST", "/things", json={})
+    with pytest.raises(RetryableError):
+        transport.request("POST", "/things", json={}, retry=False)
+    with urgent():
+        transport.request("POST", "/things", json={}, retry=False)
 
-    def keep(handler: BaseHTTPRequestHandler) -> None:
-        cookies.append(handler.headers.get("Cookie"))
-        fine(handler)
 
-    with listening(keep) as (_, base), make(base) as transport:
-        transport.request("GET", "/things")
-        transport.request("GET", "/things")
-    assert cookies == [None, None]
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "7"}, 7),
+        ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "7"}, 7),
+        ({"X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": "7.5"}, 7.5),
+        ({"RateLimit": '"burst";r=0;t=7'}, 7),
+        ({"RateLimit": "limit=10, remaining=0, reset=7"}, 7),
+        (
+            {
+                "Date": "Sat, 10 Dec 2011 00:00:00 GMT",
+                "X-RateLimit-Remaining": "0",
+                "X-RateLimit-Reset": "1323475205",
+            },
+            5,
+        ),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "86400"}, 60),
+        ({"X-RateLimit-Remaining": "50", "X-RateLimit-Reset": "7"}, 0),
+        ({"X-RateLimit-Remaining": "0"}, 0),
+        ({"X-RateLimit-Remaining": "few", "X-RateLimit-Reset": "7"}, 0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "nan"}, 0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "soon"}, 0),
+    ],
+)
+def test_what_an_answer_says_is_left_holds_the_next_request_back(
+    esp: responses.RequestsMock, make: Make, hours: Hours, headers: dict[str, str], waits: float
+) -> None:
+    esp.get(f"{BASE}/things", json={}, headers=headers)
+    transport = make()
+    transport.request("GET", "/things")
+    transport.request("GET", "/things")
+    assert sum(hours.slept) == waits
+
+
+def test_accounts_are_told_apart_by_address_and_credentials_and_the_key_cannot_be_read() -> None:
+    accounts = set()
+    for base, auth in ((BASE, ("a", KEY)), (BASE, ("a", "other")), ("https://us2.esp.test/3.0", ("a", KEY))):
+        with Transport(base, label="Esp", auth=auth, limiter=Limiter(1)) as transport:
+            accounts.add(transport.account)
+    assert len(accounts) == 3
+    assert not [account for account in accounts if KEY in account or "esp" in account]
+    with Transport(f"{BASE}/", label="Esp", auth=("a", KEY), limiter=Limiter(1)) as transport:
+        assert transport.account in accounts
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+def test_half_of_a_refusal_is_asked_for_again(esp: responses.RequestsMock, make: Make, status: int) -> None:
+    half = '{"title": "Resource Not F'
+    esp.get(f"{BASE}/things", status=status, body=half, content_type="application/problem+json")
+    esp.get(f"{BASE}/things", json={"name": "a thing"})
+    assert make().request("GET", "/things").body == {"name": "a thing"}

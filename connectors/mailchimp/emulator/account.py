@@ -47,8 +47,8 @@ FIELD_SLOTS: Mapping[Plan, int] = {Plan.STANDARD: 30, Plan.PREMIUM: 80}
 class Settings:
     """What the sandbox account is like. `audience` is the id of the one list it starts with.
 
-    `per_second` limits all requests together in the emulator's clock, 0 meaning no limit (Mailchimp documents none);
-    `latency` is in real seconds per request.
+    No more than `rate_count` requests are taken in any `rate_seconds` of the emulator's clock, 0 meaning no limit
+    (Mailchimp documents none); a refused one does not count. `latency` is in real seconds per request.
     """
 
     key: str = "sandbox-us19"
@@ -60,7 +60,8 @@ class Settings:
     localized: bool = False
     connections: int = 10
     throttle: Throttle = Throttle.MIXED
-    per_second: int = 0
+    rate_count: int = 0
+    rate_seconds: float = 10.0
     latency: float = 0.0
 
     def changed(self, changes: Mapping[str, Any]) -> "Settings":

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from ....core.model import RateLimit
 from ...emulation import serve
 from ...emulator import Answer, Call, Emulator, Handler, Pace, PersonAct, RefusedError
 from .account import Account, Plan, Settings, Throttle
@@ -109,8 +110,11 @@ class MailchimpEmulator(Emulator):
     def pace(self) -> Pace:
         """Ten simultaneous connections per user, whatever the key."""
         settings = self.account.settings
+        limited = settings.rate_count > 0 and settings.rate_seconds > 0
         return Pace(
-            concurrency=settings.connections, per_second=settings.per_second or None, latency=settings.latency
+            concurrency=settings.connections,
+            rate=RateLimit(count=settings.rate_count, seconds=settings.rate_seconds) if limited else None,
+            latency=settings.latency,
         )
 
     def admit(self, call: Call) -> None:

@@ -11,7 +11,8 @@ from mailchimp_marketing.api_client import ApiClient
 from segue.connectors.limiter import Limiter
 from segue.connectors.mailchimp.sdk import endpoints
 from segue.connectors.mailchimp.testing import Sandbox
-from segue.connectors.transport import Patience, RefusedRequestError, Transport
+from segue.connectors.patience import Patience
+from segue.connectors.transport import RefusedRequestError, Transport
 from segue.core.errors import AuthenticationError, OutcomeUnknownError, RetryableError
 
 BASE = "https://server.api.test/3.0"  # the text that the SDK as shipped would rewrite
