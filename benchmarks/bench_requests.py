@@ -1,7 +1,8 @@
 """How many write requests a sync costs, against the fewest that Mailchimp's batches of 500 force.
 
 A first load, a run in which nothing changed, and one in which 1% of the contacts changed a field and a tag. Counted at
-the emulator. Prints one JSON object; the ratio is of all write requests to the minimum.
+the emulator. Prints one JSON object; each ratio is of write requests to the minimum, to be 1.02 at most; where the
+minimum is none, it is 1 for none and null for any.
 """
 
 import json
@@ -26,35 +27,41 @@ def main() -> None:
         os.environ["SANDBOX_KEY"] = sandbox.key
         shop = Shop(Path(folder), sandbox, "sqlite")
         shop.stock(CONTACTS)
-        sent = {}
-        sent["first_load"], seconds = _run(shop)
-        sent["nothing_changed"], _ = _run(shop)
+        sent: dict[str, int] = {}
+        codes: list[int] = []
+        sent["first_load"], seconds = _run(shop, codes)
+        sent["nothing_changed"], _ = _run(shop, codes)
         for contact_id in random.Random(1).sample(sorted(shop.customers), CONTACTS // 100):
             shop.customers[contact_id].spent = 200.0  # another segment: one tag comes, one goes
-        sent["one_percent"], _ = _run(shop)
+        sent["one_percent"], _ = _run(shop, codes)
     least = {
         "first_load": ceil(CONTACTS / 500) + FIELDS,
         "nothing_changed": 0,
         "one_percent": ceil(CONTACTS / 100 / 500) + 1,  # and the removal of one tag
     }
-    ratio = sum(sent.values()) / sum(least.values())
     print(
         json.dumps(
             {
                 "contacts": CONTACTS,
                 "sent": sent,
                 "least": least,
-                "ratio": round(ratio, 3),
+                "ratio": {phase: _ratio(sent[phase], least[phase]) for phase in least},
+                "target": 1.02,
+                "exit_codes": codes,
                 "first_load_seconds": round(seconds, 2),
             }
         )
     )
 
 
-def _run(shop: Shop) -> tuple[int, float]:
+def _ratio(sent: int, least: int) -> float | None:
+    return round(sent / least, 3) if least else None if sent else 1.0
+
+
+def _run(shop: Shop, codes: list[int]) -> tuple[int, float]:
     before = shop.sandbox.emulator.traffic.writes
     report = shop.run()
-    assert report.exit_code == 0, report.as_json()
+    codes.append(report.exit_code)
     return shop.sandbox.emulator.traffic.writes - before, report.seconds
 
 

@@ -1,102 +1,35 @@
 """Measures the store on a SQLite file (or the URL given as argument) and prints JSON.
 
-Outbox: rows a second of enqueue and claim, against the bare grouped insert of the same rows into a table without
-indexes. Baselines: time and added peak memory of streaming a million. Ledger: first load, and the same load again.
-Keys: a million in DuckDB.
+Baselines: time and added peak memory of streaming a million. Ledger: first load, and the same load again. Keys: a
+million in DuckDB. The outbox has `bench_outbox.py`.
 """
 
 import json
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import sqlalchemy as sa
 
-from segue.core.model import Operation
 from segue.sync.store import schema
 from segue.sync.store.baselines import HASHES
 from segue.sync.store.consents import LEDGER
-from segue.sync.store.database import Database, insert_columns, parse_url
+from segue.sync.store.database import Database, parse_url
 from segue.sync.store.keys import ContactKeys
-from segue.sync.store.outbox import ITEMS
 from segue.sync.store.store import Store
 
-OUTBOX, BASELINES, ENTRIES, GROUP = 100_000, 1_000_000, 400_000, 10_000
+BASELINES, ENTRIES, GROUP = 1_000_000, 400_000, 10_000
 KEYS = ContactKeys(bytes(range(32)))
-PAYLOAD = json.dumps({"fields": {f"SG_FIELD{i}": f"value {i}" for i in range(12)}, "tags": ["segue: loyal"]})
 
 
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def items() -> pa.Table:
-    keys = range(OUTBOX)
-    return pa.table(
-        {
-            "contact_key": [key * 7_919_777_003 for key in keys],
-            "operation": ["update"] * OUTBOX,
-            "group_key": [""] * OUTBOX,
-            "rank": [0] * OUTBOX,
-            "address": [f"contact{key}@shop.test" for key in keys],
-            "address_key": [key * 104_729 for key in keys],
-            "payload": [PAYLOAD] * OUTBOX,
-            "before_hash": [os.urandom(16) for _ in keys],
-            "desired_hash": [os.urandom(16) for _ in keys],
-        },
-        schema=ITEMS,
-    )
-
-
-def outbox(store: Store, database: Database) -> dict[str, float]:
-    table = items()
-    bare = sa.Table(
-        "bare", sa.MetaData(), *(sa.Column(c.name, c.type) for c in schema.outbox.columns if c.name != "id")
-    )
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    same = {
-        "plan_id": "p",
-        "destination": "d",
-        "step": 2,
-        "status": "pending",
-        "attempts": 0,
-        "created_at": 0,
-    }
-
-    def insert() -> None:
-        with database.write() as connection:
-            bare.create(connection)
-        for start in range(0, OUTBOX, GROUP):
-            group = {name: values[start : start + GROUP] for name, values in columns.items()}
-            with database.write() as connection:
-                insert_columns(connection, bare, group, same, on_conflict="ignore")
-
-    bare_seconds = seconds(insert)
-    enqueue_seconds = seconds(lambda: store.outbox.enqueue("p", "d", table))
-    lease = store.leases.acquire("d", timedelta(minutes=5))
-
-    def claim() -> None:
-        while store.outbox.claim(lease, {Operation.UPDATE: 500}):
-            pass
-
-    claim_seconds = seconds(claim)
-    return {
-        "rows": OUTBOX,
-        "bare_insert_rows_per_second": OUTBOX / bare_seconds,
-        "enqueue_rows_per_second": OUTBOX / enqueue_seconds,
-        "claim_rows_per_second": OUTBOX / claim_seconds,
-        "enqueue_and_claim_rows_per_second": OUTBOX / (enqueue_seconds + claim_seconds),
-        "ratio_to_bare_insert": bare_seconds / (enqueue_seconds + claim_seconds),
-    }
 
 
 def baselines(store: Store, database: Database) -> dict[str, float]:
@@ -157,7 +90,6 @@ def main() -> None:
             report = {
                 "database": parse_url(url).get_backend_name(),
                 "baseline_stream": baselines(store, database),
-                "outbox": outbox(store, database),
                 "ledger": ledger(store),
             }
             database.close()

@@ -22,6 +22,7 @@ from .errors import ConfigError, Problem
 from .model import TraitType
 from .settings import (
     Country,
+    Cron,
     Currency,
     DatabaseUrl,
     Duration,
@@ -29,6 +30,7 @@ from .settings import (
     Instant,
     Name,
     OneCharacter,
+    Part,
     Secret,
     Setting,
     Share,
@@ -36,8 +38,10 @@ from .settings import (
     Text,
     TimeZone,
     parse_duration,
+    parse_part,
     resolve_secret,
 )
+from .telling import AlertConfig, MetricsConfig
 from .yamlfile import (
     PROJECT_FILE,
     Document,
@@ -54,20 +58,24 @@ from .yamlfile import (
 
 __all__ = [
     "PROJECT_FILE",
+    "AlertConfig",
     "DestinationConfig",
     "GroupConfig",
     "Guardrails",
     "Identity",
+    "MetricsConfig",
     "Project",
     "Quality",
     "RecommendationConfig",
     "RuleAction",
+    "ScheduleEntry",
     "SegmentConfig",
     "Source",
     "TraitConfig",
     "format_of",
     "load_project",
     "parse_duration",
+    "parse_part",
     "project_schema",
     "read_model",
     "resolve_secret",
@@ -230,6 +238,12 @@ class Guardrails(Section):
     """How many contacts one run may create."""
     max_untag_share: Share = 0.5
     """Of the contacts that have a tag of ours: how many of them may lose it in one run."""
+    max_shrink_share: Share = 0.2
+    """Of the contacts that the destination confirmed: how many may vanish from the shop's data at once."""
+    max_reject_share: Share = 0.1
+    """How many contacts the platform may refuse, of those that are tried; also what stops a run in the middle."""
+    canary: Part | None = None
+    """What `segue run` sends first, such as 2% or 50 contacts; the rest only if not too many of them are refused."""
 
 
 class DestinationConfig(Section):
@@ -242,6 +256,19 @@ class DestinationConfig(Section):
     settings: dict[str, Setting] = Field(default_factory=dict)
     """The connector's own. Values may be env:NAME or file:path; keys and tokens must be."""
     guardrails: Guardrails = Field(default_factory=Guardrails)
+
+
+class ScheduleEntry(Section):
+    """A command that `segue schedule` starts by the clock of the project's `timezone`."""
+
+    cron: Cron
+    """When: minute, hour, day of month, month, day of week, as in a crontab."""
+    command: Literal["run", "run --no-build", "verify"] = "run"
+    """What is started: `run`, `run --no-build` (the data stays as it is, who left is asked), or `verify`."""
+    destination: str | None = None
+    """For which destination; all when not given."""
+    grace: Duration = timedelta(hours=1)
+    """How late it may still start, on a machine that slept; a firing later than that is left out."""
 
 
 class Project(FileModel):
@@ -277,6 +304,11 @@ class Project(FileModel):
     """Products for each contact, in slots."""
     destinations: dict[Name, DestinationConfig] = Field(default_factory=dict)
     """Accounts at email platforms."""
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    alerts: tuple[AlertConfig, ...] = ()
+    """Whom to tell when a destination fails and when it is well again."""
+    schedule: dict[Name, ScheduleEntry] = Field(default_factory=dict)
+    """What `segue schedule` starts, and when."""
 
     @model_validator(mode="before")
     @classmethod
@@ -310,6 +342,12 @@ class Project(FileModel):
         if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
             return f"sqlite:///{self.folder / url.removeprefix('sqlite:///')}"
         return url
+
+    def contact_key_file(self) -> Path | None:
+        """Give the absolute file of the contact key, None when it comes from the environment."""
+        if not self.contact_key.startswith("file:"):
+            return None
+        return self.folder / Path(self.contact_key.removeprefix("file:")).expanduser()
 
     def destinations_named(self, name: str | None) -> list[str]:
         """Give the destination of this name, or all for None. Raises ConfigError when there is none of this name."""
@@ -378,6 +416,8 @@ def _cross_checks(document: Document) -> Iterator[Problem]:
     yield from _group_checks(document)
     for name in document.mapping("destinations"):
         yield from _destination_checks(document, name)
+    yield from _schedule_checks(document)
+    yield from _alert_checks(document)
 
 
 def _stdin_checks(document: Document) -> Iterator[Problem]:
@@ -427,6 +467,28 @@ def _destination_checks(document: Document, name: str) -> Iterator[Problem]:
         if is_secret_key(key) and isinstance(value, str) and not value.startswith(("env:", "file:")):
             keys = ("destinations", name, "settings", key)
             yield _problem(document, keys, "a secret does not stand in YAML.", "Write env:NAME or file:path.")
+
+
+def _schedule_checks(document: Document) -> Iterator[Problem]:
+    destinations = document.mapping("destinations")
+    for name, entry in document.mapping("schedule").items():
+        destination = entry.get("destination") if isinstance(entry, dict) else None
+        if isinstance(destination, str) and destination not in destinations:
+            message = f'no destination is called "{destination}".'
+            hint = suggest(destination, destinations) or f"There is: {', '.join(destinations) or 'none'}."
+            yield _problem(document, ("schedule", name, "destination"), message, hint)
+
+
+def _alert_checks(document: Document) -> Iterator[Problem]:
+    destinations = document.mapping("destinations")
+    alerts = document.mapping().get("alerts")
+    for index, alert in enumerate(alerts if isinstance(alerts, list) else ()):
+        named = alert.get("destinations") if isinstance(alert, dict) else None
+        for place, name in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(name, str) and name not in destinations:
+                message = f'no destination is called "{name}".'
+                hint = suggest(name, destinations) or f"There is: {', '.join(destinations) or 'none'}."
+                yield _problem(document, ("alerts", index, "destinations", place), message, hint)
 
 
 def _problem(document: Document, keys: tuple[str | int, ...], message: str, next_step: str) -> Problem:

@@ -83,6 +83,10 @@ def record(entry: ConsentEntry) -> ConsentRecord:
 
 def merge(one: ConsentRecord, other: ConsentRecord) -> ConsentRecord:
     """Join what two places know: the later instant of each kind of act."""
+    if one is NOTHING_RECORDED:  # as it mostly is: of an address alone little is known
+        return other
+    if other is NOTHING_RECORDED:
+        return one
     return ConsentRecord(
         **{
             slot.name: _later(getattr(one, slot.name), getattr(other, slot.name))

@@ -9,7 +9,8 @@
     │   ├── RetryableError         wait, then run again
     │   └── UnsupportedFeatureError  change the mapping; said at plan time
     ├── GuardrailError         look at the plan, then override or fix          exit 4
-    └── ConsentError           never retried, always loud                      exit 3
+    ├── ConsentError           never retried, always loud                      exit 3
+    └── BugError               the fault is ours: report it                    exit 70
 
 A message says what was wrong, with which value, and the next step. It never holds a token or a person's data.
 """
@@ -105,3 +106,9 @@ class ConsentError(SegueError):
     """A request would have raised somebody's consent. A bug: loud, never retried."""
 
     exit_code = 3
+
+
+class BugError(SegueError):
+    """Something that nobody foresaw. What was stored before is untouched."""
+
+    exit_code = 70  # EX_SOFTWARE

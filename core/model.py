@@ -4,11 +4,13 @@ Nothing here knows a source, an ESP, a database or the time of day.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+import orjson
 
 from .consent import ConsentState
 
@@ -83,24 +85,44 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What nobody knows of a contact since a write's answer never came: these fields may hold either value, and
+    these tags may be there or not.
+    """
+
+    fields: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+
+    def without(self, tags: Iterable[str]) -> "Doubt | None":
+        """Give what is left in doubt once these tags are certain, None when nothing is."""
+        left = replace(self, tags=self.tags.difference(tags))
+        return left if left.fields or left.tags else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContactState:
     """What a destination holds of a contact, as far as we wrote it: the unit of desire, baseline and diff.
 
     Values are the canonical texts that the mapping made (numbers and dates too), so that equal means equal
-    in SQL and in Python alike. A field without a value is absent.
+    in SQL and in Python alike. A field without a value is absent. `tags` are all that may be there; a state in doubt
+    equals no desired one, and so is written again.
     """
 
     address: str
     fields: Mapping[str, str] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
+    doubt: Doubt | None = None
 
     def canonical(self) -> str:
-        """Give the one JSON text of this state; `sync.plan` builds the same text in SQL."""
-        return json.dumps(
-            {"address": self.address, "fields": dict(sorted(self.fields.items())), "tags": sorted(self.tags)},
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
+        """Give the one JSON text of this state; `sync.diff` builds the same text in SQL."""
+        raw: dict[str, Any] = {
+            "address": self.address,
+            "fields": dict(sorted(self.fields.items())),
+            "tags": sorted(self.tags),
+        }
+        if self.doubt is not None:
+            raw["doubt"] = {"fields": sorted(self.doubt.fields), "tags": sorted(self.doubt.tags)}
+        return orjson.dumps(raw).decode()
 
     def digest(self) -> bytes:
         """Give the 16-byte row hash that the narrow baseline keeps. MD5 names equality here, it guards nothing."""
@@ -109,8 +131,14 @@ class ContactState:
     @classmethod
     def parse(cls, text: str) -> "ContactState":
         """Read `canonical` back."""
-        raw = json.loads(text)
-        return cls(address=raw["address"], fields=raw["fields"], tags=frozenset(raw["tags"]))
+        raw = orjson.loads(text)
+        doubt = {name: frozenset(among) for name, among in raw.get("doubt", {}).items()}
+        return cls(
+            address=raw["address"],
+            fields=raw["fields"],
+            tags=frozenset(raw["tags"]),
+            doubt=Doubt(**doubt) if doubt else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +173,27 @@ class Change:
         if self.operation is Operation.OPT_OUT:
             return held
         if self.operation is Operation.UNTAG:
-            return ContactState(address=held.address, fields=held.fields, tags=held.tags - set(self.tags))
+            return replace(
+                held, tags=held.tags - set(self.tags), doubt=held.doubt and held.doubt.without(self.tags)
+            )
         fields = {**held.fields, **self.fields}
         return ContactState(
             address=self.address,
             fields={tag: value for tag, value in fields.items() if value is not None},
             tags=held.tags | set(self.tags),
         )
+
+    def doubted_on(self, before: ContactState | None) -> ContactState:
+        """Give the baseline after this change was sent on top of `before` and its answer never came.
+
+        The address stays `before`'s: whether a contact moved is asked, not doubted.
+        """
+        held = before or ContactState(address=self.address)
+        if self.operation is Operation.OPT_OUT:
+            return held
+        known = held.doubt or Doubt()
+        doubt = Doubt(fields=known.fields | self.fields.keys(), tags=known.tags | set(self.tags))
+        return replace(held, tags=held.tags | set(self.tags), doubt=doubt.without(()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +237,7 @@ class Outcome:
 
 
 class WithheldReason(StrEnum):
-    """Why a contact gets nothing. Each has a sentence in `sync.plan`; a plan counts them by reason."""
+    """Why a contact gets nothing. Each has a sentence in `sync.gate`; a plan counts them by reason."""
 
     NO_GRANT = "no_grant"
     WITHDRAWN = "withdrawn"

@@ -26,6 +26,7 @@ _UNITS: Mapping[str, timedelta] = {
 _NO_COUNTRY = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
 # Beyond these, windows of years around a moment leave the calendar that computers have.
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 2199
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(%?)")
 _DURATION = re.compile(r"\s*(\d{1,6})\s*([a-z]+?)s?\s*", re.IGNORECASE)
 
 
@@ -43,6 +44,19 @@ def parse_duration(text: str) -> timedelta:
     if not length:
         raise ValueError(f'"{text}" is no length of time: it must be longer than nothing')
     return length
+
+
+def parse_part(text: str) -> float:
+    """Read a part of many: below 1 a share, written "2%", else a whole number, written "50". Raises ValueError.
+
+    >>> parse_part("2%"), parse_part("50")
+    (0.02, 50.0)
+    """
+    matched = _PART.fullmatch(text)
+    number = float(matched[1]) / (100 if matched[2] else 1) if matched else 0
+    if matched is None or not number or (matched[2] and number >= 1) or ("." in text and not matched[2]):
+        raise ValueError(f'"{text}" is no part of the contacts: write e.g. "2%" or "50"')
+    return number
 
 
 def resolve_secret(text: str, folder: Path) -> str:
@@ -79,6 +93,14 @@ def _duration(value: object) -> object:
         return parse_duration(value)
     except ValueError as error:
         raise mistake(f"{error}.") from None
+
+
+def _part(value: str) -> str:
+    try:
+        parse_part(value)
+    except ValueError as error:
+        raise mistake(f"{error}.") from None
+    return value
 
 
 def _instant(value: object) -> object:
@@ -160,6 +182,21 @@ def _store(value: str) -> str:
     return value if value == "sqlite" else _database(value)
 
 
+def _cron(value: str) -> str:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        # Any moment will do: an expression that leads nowhere from here, like 30 February, leads nowhere at all.
+        next(CronSim(value, datetime(_EARLIEST_YEAR, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        why = f"{error}".lower() or "it never comes"
+        raise mistake(
+            f'"{value}" is not a cron expression: {why}.',
+            next_step='Write minute, hour, day of month, month and day of week, e.g. "15 3 * * *".',
+        ) from None
+    return " ".join(value.split())
+
+
 def _one_character(value: str) -> str:
     text = "\t" if value == "\\t" else value
     if len(text) != 1:
@@ -197,8 +234,13 @@ Country = Annotated[str, AfterValidator(_country)]
 Secret = Annotated[str, AfterValidator(_secret)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 StoreUrl = Annotated[str, AfterValidator(_store)]
+Cron = Annotated[str, AfterValidator(_cron)]
 OneCharacter = Annotated[str, AfterValidator(_one_character)]
 Encoding = Annotated[str, AfterValidator(_encoding)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# A whole number is a number to an editor.
+Part = Annotated[
+    str, AfterValidator(_part), WithJsonSchema({"type": ["string", "number"], "examples": ["2%", 50]})
+]
 # An all-digit audience id is a number to an editor, and the text that stands there to us.
 Setting = Annotated[str, WithJsonSchema({"type": ["string", "number"]})]

@@ -1,54 +1,73 @@
-"""A plan becomes requests, answers become outcomes: in batches, resumable at any point, through the gate each time.
+"""Empties a destination's outbox: claims batches, keeps several of them under way, and stores what became of each.
 
-A plan's steps go into the outbox first. From there batches are claimed, pass the gate with what is known at that
-very moment, are sent, and are settled: outcome, baseline and seen state in one transaction. A run that is killed
-leaves claimed rows behind; the next one takes them up again, which is safe because every write may be repeated.
+Batches pass the gate at the moment they are sent, on threads of their own; outcome, baseline and seen state are stored
+in one transaction each, on this one. A run that is killed leaves claimed rows behind, and nothing that matters only
+in memory.
 
-`connector.write` is called in one place, `_Courier._send`, directly after the gate.
+Order. Waves go one after the other, because a member moves away before somebody takes its address, and properties come
+before the tags that set off an automation; within a wave no two batches share a contact. Opt-outs overtake everything,
+also those that another process puts in meanwhile: each claim asks for them first.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from time import monotonic, sleep
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import structlog
 
 from ..connectors.base import Connector
-from ..core.consent import ConsentRecord, ConsentState
-from ..core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
-from ..core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
-from .gate import admit, certify, standing_of
+from ..connectors.transport import Transport
+from ..core.errors import DestinationError, RetryableError, SegueError
+from ..core.model import ContactState, Operation, OutcomeStatus
+from .courier import NEXT_RUN, Courier, Delivery
 from .inbound import People, observe
-from .plan import Plan
 from .store.leases import Lease
-from .store.outbox import ITEMS, OutboxRow
-from .store.runs import PlanStatus
+from .store.outbox import OutboxRow
 from .store.settlement import Settlement
 from .store.store import Store
+from .telemetry.tracing import span
 
-LEASE: Final = timedelta(minutes=10)
-_ROWS: Final = 5_000
-# A change whose answer was lost is sent again at once so often; after that the next run asks again.
-_ATTEMPTS: Final = 3
+_LOG = structlog.get_logger(__name__)
+
+# An account that serves nothing for so long, trouble after trouble, is left to the next run.
+_PATIENCE: Final = 120.0
+_PATIENCE_THROTTLED: Final = (
+    900.0  # one that only says to slow down is better served by waiting than by a new run
+)
+_SEPARATE: Final = frozenset({Operation.CREATE, Operation.UPDATE})  # no two batches of a wave share a contact
+_LOOK: Final = 1.0  # seconds between two looks at what others put in or forbade
 
 Progress = Callable[[str, float], None]
+Permitted = Callable[["Tally"], Collection[Operation]]
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What became of the changes of one run, counted."""
+    """What became of the changes of one run, counted once each; `again` counts what was sent more than once."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (operation, status)
     codes: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (status, code, sentence)
+    again: int = 0
     stale: int = 0
 
     def count(self, status: OutcomeStatus) -> int:
         """Give how many changes ended so."""
         return sum(number for (_, known), number in self.outcomes.items() if known == status)
+
+    def add(self, settlement: Settlement, *, last: bool) -> None:
+        """Count one settlement, or that this change is tried again within the run."""
+        if not last:
+            self.again += 1
+            return
+        outcome = settlement.outcome
+        self.outcomes[settlement.row.operation.value, outcome.status.value] += 1
+        if outcome.reason:
+            self.codes[outcome.status.value, outcome.code, outcome.reason] += 1
 
     def report(self) -> dict[str, Any]:
         """Give the run report's part as plain JSON."""
@@ -61,70 +80,9 @@ class Tally:
                 {"status": status, "code": code, "reason": reason, "count": number}
                 for (status, code, reason), number in self.codes.most_common()
             ],
+            "again": self.again,
             "stale": self.stale,
         }
-
-
-def enqueue(plan: Plan, store: Store) -> int:
-    """Put a plan's steps into the outbox; give how many are stale, their baseline having moved since the plan.
-
-    Until the last one is in, the plan counts as planned and nothing of it is sent: killed here, it starts anew.
-    """
-    stale = 0
-
-    def fresh() -> Iterator[pa.RecordBatch]:
-        nonlocal stale
-        for batch in pq.ParquetFile(plan.steps).iter_batches(_ROWS):
-            rows = batch.to_pylist()
-            hashes = store.baselines.hashes(plan.destination, {row["contact_key"] for row in rows})
-            # A withdrawal does not go stale: an opt-out is sent whatever else became of the contact.
-            items = [
-                _item(row)
-                for row in rows
-                if row["operation"] == Operation.OPT_OUT
-                or hashes.get(row["contact_key"]) == row["before_hash"]
-            ]
-            stale += len(rows) - len(items)
-            yield pa.RecordBatch.from_pylist(items, schema=ITEMS)
-
-    store.outbox.enqueue(plan.plan_id, plan.destination, fresh())
-    store.plans.set_status(plan.plan_id, PlanStatus.APPLYING)
-    return stale
-
-
-def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give one step as an outbox row: what differs, and not what it was."""
-    before, after = (ContactState.parse(text) if text else None for text in (row["before"], row["after"]))
-    payload: dict[str, Any] = {}
-    match Operation(row["operation"]):
-        case Operation.UNTAG:
-            payload = {"tags": [row["group_key"]]}
-        case Operation.CREATE | Operation.UPDATE | Operation.READDRESS as operation if after is not None:
-            old = before or ContactState(address=after.address)
-            payload = {
-                "fields": {
-                    tag: after.fields.get(tag)
-                    for tag in sorted({*old.fields, *after.fields})
-                    if old.fields.get(tag) != after.fields.get(tag)
-                }
-                | dict.fromkeys(row["clears"] or ()),
-                "tags": sorted(after.tags - old.tags),
-                "whole": before is None,
-                "heir_of": row["heir_of"] or [],
-            }
-            if operation is Operation.READDRESS:
-                payload["previous_address"] = old.address
-        case _:
-            pass
-    return {
-        **{
-            name: row[name]
-            for name in ("contact_key", "operation", "group_key", "rank", "address", "address_key")
-        },
-        "payload": json.dumps(payload, ensure_ascii=False),
-        "before_hash": row["before_hash"],
-        "desired_hash": row["after_hash"],
-    }
 
 
 def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery touches
@@ -138,187 +96,193 @@ def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery tou
     clock: Callable[[], datetime],
     progress: Progress,
     tally: Tally,
+    permitted: Permitted,
 ) -> None:
-    """Send all that waits in the outbox of the lease's destination, counting into `tally`.
+    """Send what waits in the outbox of the lease's destination, counting into `tally`.
 
-    Raises DestinationError when the account or the network fails; what was settled until then stays settled, is in
-    the tally, and what was not waits for the next run.
+    `permitted` is asked before each claim which operations may go on, and raises to stop. Whatever stops it, what is
+    under way is brought home and stored first. Raises DestinationError when the account or the network fails; what
+    was not sent waits for the next run.
     """
-    courier = _Courier(connector, store, lease, people, double_opt_in, run_id, clock, tally)
     store.outbox.release_claims(lease)
-    waiting = max(1, sum(store.outbox.pending_counts(lease.destination).values()))
-    done = 0
-    while rows := store.outbox.claim(lease, connector.capabilities.batch_sizes):
-        courier.deliver(rows)
-        done += len(rows)
-        progress(rows[0].operation.value, min(1.0, done / waiting))
+    office = _Office(
+        courier=Courier(connector, store, lease.destination, double_opt_in=double_opt_in, clock=clock),
+        sizes=connector.capabilities.batch_sizes,
+        transport=connector.transport,
+        store=store,
+        lease=lease,
+        people=people,
+        run_id=run_id,
+        clock=clock,
+        progress=progress,
+        tally=tally,
+        permitted=permitted,
+        waiting=max(1, sum(store.outbox.pending_counts(lease.destination).values())),
+    )
+    with ThreadPoolExecutor(connector.capabilities.concurrency, thread_name_prefix="courier") as pool:
+        office.run(pool)
 
 
-class _Courier:
-    """Takes claimed rows through gate, connector and settlement."""
+@dataclass(slots=True, kw_only=True)
+class _Office:
+    """Keeps couriers busy, and books what they bring back. One thread.
 
-    def __init__(  # as for deliver
-        self,
-        connector: Connector,
-        store: Store,
-        lease: Lease,
-        people: People,
-        double_opt_in: bool,  # noqa: FBT001
-        run_id: str,
-        clock: Callable[[], datetime],
-        tally: Tally,
-    ) -> None:
-        self.connector = connector
-        self.store = store
-        self.lease = lease
-        self.people = people
-        self.double_opt_in = double_opt_in
-        self.run_id = run_id
-        self.clock = clock
-        self.tally = tally
+    `held` are batches that are claimed, and not to be sent before others are back. `width` is how many are under way
+    at once: the first goes alone, so that a wrong key or a lost field shows once and tags are made once.
+    """
 
-    def deliver(self, rows: Sequence[OutboxRow]) -> None:
-        """Gate, send and settle one claimed batch."""
-        if self.lease.expires_at - self.clock() < LEASE / 2:
-            self.lease = self.store.leases.heartbeat(self.lease)
-        passed, withheld = self._gate(rows)
-        self._settle([Settlement(row=row, outcome=outcome) for row, outcome in withheld])
-        if not passed:
-            return
-        changes = [change for _, change in passed]
-        try:
-            outcomes = self._send(changes)
-        except RejectedBatchError as error:
-            if len(passed) > 1:
-                # One poisoned item hides in it. Each half passes the gate again: somebody may have left meanwhile.
-                middle = len(passed) // 2
-                self.deliver([row for row, _ in passed[:middle]])
-                self.deliver([row for row, _ in passed[middle:]])
+    courier: Courier
+    sizes: Mapping[Operation, int]
+    transport: Transport
+    store: Store
+    lease: Lease
+    people: People
+    run_id: str
+    clock: Callable[[], datetime]
+    progress: Progress
+    tally: Tally
+    permitted: Permitted
+    waiting: int
+    done: int = 0
+    width: int = 1
+    held: list[list[OutboxRow]] = field(default_factory=list)
+    under_way: dict[Future[Delivery], list[OutboxRow]] = field(default_factory=dict)
+    unserved_since: float | None = None
+    troubled: bool = False
+    error: BaseException | None = None
+
+    def run(self, pool: ThreadPoolExecutor) -> None:
+        """Work until nothing is left that this run can do, or something stops it."""
+        while True:
+            looked_at = self.clock()
+            if self.error is None:
+                try:
+                    self._dispatch(pool)
+                except SegueError as error:
+                    self.error = error
+            if self.under_way:
+                done, _ = wait(self.under_way, timeout=_LOOK, return_when=FIRST_COMPLETED)
+                for home in self._booked_together(done):
+                    self._book(home)
+            elif self.error is not None:
+                raise self.error
+            elif not self._pause(looked_at):
                 return
-            outcomes = [Outcome(status=OutcomeStatus.REJECTED, code=error.code, reason=error.message)]
-        except OutcomeUnknownError as error:
-            unknown = Outcome(status=OutcomeStatus.UNKNOWN, code="no_answer", reason=error.message)
-            outcomes = [unknown] * len(changes)
-        except DestinationError as error:
-            # The account fails: free the rows for the next run before this one ends.
-            deferred = Outcome(status=OutcomeStatus.DEFERRED, code=type(error).__name__, reason=error.message)
-            self._settle([Settlement(row=row, outcome=deferred) for row, _ in passed])
-            raise
-        self._conclude(passed, outcomes)
 
-    def _gate(
-        self, rows: Sequence[OutboxRow]
-    ) -> tuple[list[tuple[OutboxRow, Change]], list[tuple[OutboxRow, Outcome]]]:
-        """Ask the gate about each row, with what the store knows now."""
-        changes = [row.change() for row in rows]
-        keys = self.store.keys
-        subjects = [
-            [row.contact_key, row.address_key]
-            + ([keys.address_key(change.previous_address)] if change.previous_address else [])
-            for row, change in zip(rows, changes, strict=True)
-        ]
-        everyone = {key for group in subjects for key in group}
-        records = self.store.consents.records(everyone)
-        remote = self.store.destinations.states(self.lease.destination, everyone)
-        creates = rows[0].operation is Operation.CREATE
-        grants = self.store.consents.grants(everyone) if creates else {}
-        passed, withheld = [], []
-        for row, change, group in zip(rows, changes, subjects, strict=True):
-            standing = standing_of(
-                [records.get(key, ConsentRecord()) for key in group],
-                remote.get(group[-1]),
-                max(
-                    (grants[key] for key in group if key in grants), key=lambda g: g.granted_at, default=None
-                ),
-            )
-            answer = admit(change, standing, double_opt_in=self.double_opt_in)
-            if isinstance(answer, Change):
-                passed.append((row, answer))
+    def _dispatch(self, pool: ThreadPoolExecutor) -> None:
+        """Claim what there is room for, and send off what need not wait for others."""
+        allowed = self.permitted(self.tally)
+        sizes = {operation: size for operation, size in self.sizes.items() if operation in allowed}
+        self.width = min(self.width, self.transport.places)
+        room = self.width - len(self.under_way) - len(self.held)
+        if room > 0 and sizes:
+            self.held += self.store.outbox.claim(self.lease, sizes, batches=room)
+        self.held.sort(key=lambda rows: rows[0].rank)
+        while self.held and self.held[0][0].operation in allowed and self._may_go(self.held[0]):
+            rows = self.held.pop(0)
+            # In this context, so that what is logged and traced there is known as this run's.
+            future = pool.submit(copy_context().run, self._carry, rows, troubled=self.troubled)
+            self.under_way[future] = rows
+
+    def _carry(self, rows: Sequence[OutboxRow], *, troubled: bool) -> Delivery:
+        started = monotonic()
+        with span("batch", operation=rows[0].operation.value, changes=len(rows)):
+            delivery = self.courier.carry(rows, troubled=troubled)
+        return replace(delivery, seconds=monotonic() - started)
+
+    def _may_go(self, rows: Sequence[OutboxRow]) -> bool:
+        """Whether a batch need not wait: for an earlier wave, or for another one with the same contact or address."""
+        others = self.under_way.values()
+        if rows[0].operation is not Operation.OPT_OUT:
+            return all(other[0].rank == rows[0].rank for other in others)
+        # An opt-out waits for nobody but whoever could overtake it: a create that is just being sent.
+        people = {key for row in rows for key in (row.contact_key, row.address_key)}
+        return not any(
+            row.contact_key in people or row.address_key in people for other in others for row in other
+        )
+
+    def _booked_together(self, done: Iterable[Future[Delivery]]) -> list[list[tuple[Operation, Delivery]]]:
+        """Take couriers in who are back, and group what one transaction may store.
+
+        Plain writes of one wave share no contact. What else is under way at the same time may: a tag is taken off
+        what another batch left, and an opt-out waits for few.
+        """
+        together: list[tuple[Operation, Delivery]] = []
+        homes = [together]
+        for future in done:
+            operation = self.under_way.pop(future)[0].operation
+            if (bug := future.exception()) is not None:
+                self.error = bug  # a mistake of ours: its rows stay claimed, and nothing else is as loud
+            elif operation in _SEPARATE:
+                together.append((operation, future.result()))
             else:
-                withheld.append((row, answer))
-        return passed, withheld
+                homes.append([(operation, future.result())])
+        return [home for home in homes if home]
 
-    def _send(self, changes: Sequence[Change]) -> list[Outcome]:
-        certify(changes)
-        outcomes = self.connector.write(changes[0].operation, changes)
-        if len(outcomes) != len(changes):
-            raise RetryableError(
-                f"connector {self.connector.name}: {len(outcomes)} outcomes for {len(changes)} changes. A bug there."
-            )
-        return outcomes
-
-    def _conclude(self, passed: Sequence[tuple[OutboxRow, Change]], outcomes: Sequence[Outcome]) -> None:
-        """Settle what was answered; a contact that the answer showed is observed first."""
-        destination = self.lease.destination
-        seen = [outcome.seen for outcome in outcomes if outcome.seen is not None]
+    def _book(self, home: Sequence[tuple[Operation, Delivery]]) -> None:
+        """Store what couriers brought back: who was seen first, because they may have left."""
+        settlements = [each for _, delivery in home for each in delivery.settlements]
+        seen = [each.outcome.seen for each in settlements if each.outcome.seen is not None]
         if seen:
             observe(
                 self.store,
-                destination,
+                self.lease.destination,
                 seen,
                 people=self.people,
                 now=self.clock(),
                 run_id=self.run_id,
             )
-        told = [json.loads(row.payload) for row, _ in passed]
-        contacts = {row.contact_key for row, _ in passed}.union(*(said.get("heir_of", ()) for said in told))
-        held = {
-            key: ContactState.parse(text)
-            for key, text in self.store.baselines.payloads(destination, contacts).items()
-        }
-        self._settle(
-            self._settlement(row, change, outcome, said, held)
-            for (row, change), outcome, said in zip(passed, outcomes, told, strict=True)
-        )
-
-    def _settlement(
-        self,
-        row: OutboxRow,
-        change: Change,
-        outcome: Outcome,
-        said: Mapping[str, Any],
-        held: Mapping[int, ContactState],
-    ) -> Settlement:
-        """Say what an outcome means for baseline and seen state."""
-        if outcome.status not in {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED}:
-            again = outcome.status in {OutcomeStatus.UNKNOWN, OutcomeStatus.DEFERRED}
-            later = again and (outcome.status is OutcomeStatus.DEFERRED or row.attempts + 1 >= _ATTEMPTS)
-            return Settlement(
-                row=row, outcome=outcome, not_before=self.clock() + timedelta(minutes=1) if later else None
+        self.store.settlements.settle(self.lease, self.run_id, self._afresh(settlements))
+        soon = self.clock() + NEXT_RUN / 2
+        for operation, delivery in home:
+            _LOG.info(
+                "batch_settled",
+                operation=operation.value,
+                outcomes=Counter(each.outcome.status.value for each in delivery.settlements),
+                milliseconds=round(delivery.seconds * 1000),
             )
-        before = None if said.get("whole") else held.get(row.contact_key)
-        match change.operation:
-            case Operation.OPT_OUT:
-                # Whoever is no longer there was erased, and must not come back either.
-                shown = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
-                return Settlement(row=row, outcome=outcome, remote_state=shown)
-            case Operation.UNTAG if before is None:
-                return Settlement(row=row, outcome=outcome)
-            case _:
-                state, vacated = change.consent, None
-                if change.previous_address is not None:  # the person's state moves along with the address
-                    vacated = self.store.keys.address_key(change.previous_address)
-                    state = self.store.destinations.states(self.lease.destination, [vacated]).get(vacated)
-                baseline = change.confirmed_on(before)
-                # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
-                ended = (
-                    key for key in said.get("heir_of", ()) if key in held and held[key].tags <= baseline.tags
-                )
-                return Settlement(
-                    row=row,
-                    outcome=outcome,
-                    baseline=baseline,
-                    remote_state=state,
-                    vacated=vacated,
-                    ended=tuple(ended),
-                )
+            for each in delivery.settlements:
+                last = each.not_before is None or each.not_before > soon
+                self.tally.add(each, last=last)
+                self.done += last
+            self._learn(delivery)
+            self.progress(operation.value, min(1.0, self.done / self.waiting))
 
-    def _settle(self, settlements: Iterable[Settlement]) -> None:
-        settled = list(settlements)
-        if not settled:
-            return
-        self.store.settlements.settle(self.lease, self.run_id, settled)
-        for each in settled:
-            self.tally.outcomes[each.row.operation.value, each.outcome.status.value] += 1
-            if each.outcome.reason:
-                self.tally.codes[each.outcome.status.value, each.outcome.code, each.outcome.reason] += 1
+    def _afresh(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Take tags off what is confirmed by now: a batch of another tag may have been booked since the courier looked."""
+        untagged = {each.row.contact_key for each in settlements if each.row.operation is Operation.UNTAG}
+        held = self.store.baselines.payloads(self.lease.destination, untagged) if untagged else {}
+        return [
+            replace(each, baseline=each.row.change().confirmed_on(ContactState.parse(text)))
+            if each.baseline and (text := held.get(each.row.contact_key))
+            else each
+            for each in settlements
+        ]
+
+    def _learn(self, delivery: Delivery) -> None:
+        """Judge the account by how it served a batch."""
+        now = monotonic()
+        match delivery.error:
+            case None:
+                self.unserved_since, self.troubled = None, False
+                self.width *= 2
+            case RetryableError() as error:
+                self.unserved_since = self.unserved_since or now
+                self.troubled = self.troubled or not error.throttled
+                patience = _PATIENCE_THROTTLED if error.throttled else _PATIENCE
+                if now - self.unserved_since > patience:
+                    self.error = self.error or error
+            case DestinationError() as error:
+                self.error = self.error or error
+
+    def _pause(self, looked_at: datetime) -> bool:
+        """Wait a moment for what was put off, and say whether there is something to wait for in this run.
+
+        What was due when we looked and was not handed out is forbidden.
+        """
+        due = self.store.outbox.next_due(self.lease.destination)
+        now = self.clock()
+        if due is None or due <= looked_at or due > now + NEXT_RUN / 2:
+            return False
+        sleep(min(_LOOK, max(0.0, (due - now) / timedelta(seconds=1))))
+        return True

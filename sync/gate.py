@@ -17,6 +17,7 @@ from ..core.errors import ConsentError
 from ..core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
 
 INSTANTS = tuple(slot.name for slot in fields(ConsentRecord))
+YES = frozenset({"granted_at", "requested_at"})
 
 SENTENCES: Mapping[WithheldReason, str] = {
     WithheldReason.NO_GRANT: "no recorded grant: nobody is written who has not agreed",
@@ -124,6 +125,14 @@ def certify(changes: Sequence[Change]) -> None:
                 f"A {change.operation} was about to state consent {change.consent} without passing the gate."
                 " Nothing of this batch was sent. This is a bug in Segue: please report it."
             )
+
+
+def of_former(record: ConsentRecord, person: ConsentRecord) -> ConsentRecord:
+    """Give what the record of an address that a person gave up still says about them.
+
+    Once they have withdrawn, a yes there is that of whoever has the address now.
+    """
+    return record if person.withdrawn_at is None else replace(record, **dict.fromkeys(YES))
 
 
 def standing_of(

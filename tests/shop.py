@@ -16,8 +16,10 @@ from segue.core.config import load_project
 from segue.core.data.engine import connect
 from segue.core.snapshot import current, writing
 from segue.sync import jobs
-from segue.sync.jobs import Job, Report, utc_now
+from segue.sync.canary import Canary
+from segue.sync.jobs import Job, utc_now
 from segue.sync.plan import Plan
+from segue.sync.report import Report
 from segue.sync.store.store import Store
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,7 +54,7 @@ destinations:
     settings:
       api_key: env:SANDBOX_KEY
       audience: {audience}
-      base_url: {base_url}
+      base_url: {base_url}{batch_size}{retry_wait}
 """
 
 MAPPING_YML = """\
@@ -73,7 +75,7 @@ class Customer:
     contact_id: str
     spent: float = 50.0
     email: str | None = None
-    last_name: str = "Smith"
+    last_name: str | None = "Smith"
     consents: list[tuple[str, int, str]] = field(
         default_factory=lambda: [("grant", 100, '{"form": "checkout"}')]
     )
@@ -91,10 +93,14 @@ class Shop:
         self.sandbox = sandbox
         self.store = store
         self.max_age = "10000 days"
+        self.mapping = MAPPING_YML
+        self.more = ""  # further lines of the destination in segue.yml
+        self.batch_size: int | None = None
+        self.retry_wait: str | None = None
         self.customers: dict[str, Customer] = {}
         self.acts: list[
             dict[str, Any]
-        ] = []  # more rows of the consents table, of which any column may be missing
+        ] = []  # more rows of the consents table, of which any column may be missing; `at` is an exact instant
 
     def stock(self, count: int, **more: Any) -> None:
         """Add so many customers."""
@@ -109,9 +115,12 @@ class Shop:
                 store=self.store,
                 audience=self.sandbox.audience,
                 base_url=self.sandbox.base_url,
+                batch_size=f"\n      batch_size: {self.batch_size}" if self.batch_size else "",
+                retry_wait=f"\n      retry_wait: {self.retry_wait}" if self.retry_wait else "",
             )
+            + self.more
         )
-        (self.folder / "mapping.yml").write_text(MAPPING_YML)
+        (self.folder / "mapping.yml").write_text(self.mapping)
         people = list(self.customers.values())
         tables = {
             "profiles": pa.table(
@@ -187,7 +196,8 @@ class Shop:
                 "purpose": pa.array([row.get("purpose", "marketing") for row in rows], pa.string()),
                 "act": pa.array([row["act"] for row in rows], pa.string()),
                 "occurred_at": pa.array(
-                    [AS_OF - timedelta(days=row.get("days", 1)) for row in rows], pa.timestamp("us", "UTC")
+                    [row.get("at") or AS_OF - timedelta(days=row.get("days", 1)) for row in rows],
+                    pa.timestamp("us", "UTC"),
                 ),
                 "source": pa.array(["shop" for _ in rows], pa.string()),
                 "evidence": pa.array([row.get("evidence") for row in rows], pa.string()),
@@ -207,13 +217,15 @@ class Shop:
         self.build()
         with ExitStack() as stack:
             job = self.job(stack)
-            with jobs.recorded(job, "plan") as (_, report):
-                return job.plan(report, lambda *_: None)
+            with jobs.recorded(job, "plan") as (lease, report):
+                return job.plan(lease, report, lambda *_: None)
 
-    def apply(self, plan_id: str | None = None) -> Report:
+    def apply(
+        self, plan_id: str | None = None, *, override: bool = True, canary: Canary | None = None
+    ) -> Report:
         """Apply a stored plan, as `segue apply --override-guardrails` does."""
         with ExitStack() as stack:
-            return jobs.apply(self.job(stack), plan_id, lambda *_: None, override=True)
+            return jobs.apply(self.job(stack), plan_id, lambda *_: None, override=override, canary=canary)
 
     def run(self, *, rebuild: bool = True, override: bool = True) -> Report:
         """Build and run, as a schedule does."""

@@ -197,21 +197,25 @@ def _header(path: Path, encoding: str, delimiter: str | None) -> tuple[tuple[str
 
 def _header_line(path: Path, encoding: str) -> str:
     """Give the first line, and those after it that belong to it because a quote is open."""
-    line = ""
+    pieces: list[str] = []
+    length = quotes = 0
     try:
         # A file is decoded in blocks: a wrong byte further down must not be blamed on the header.
         with _open_text(path, encoding, errors="replace") as file:
-            while not line or line.count('"') % 2:
+            while not pieces or quotes % 2:
                 more = file.readline(_LONGEST_HEADER)
                 if not more:
                     break
-                line += more
-                if len(line) >= _LONGEST_HEADER:
+                pieces.append(more)
+                length += len(more)
+                quotes += more.count('"')
+                if length >= _LONGEST_HEADER:
                     raise _no_header()
     except UnicodeError as error:  # UTF-16 without its first mark: that is not replaced
         raise _wrong_encoding(encoding, "its header") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError("cannot be unpacked: it is a damaged gzip file. Export it again.") from error
+    line = "".join(pieces)
     if "\N{REPLACEMENT CHARACTER}" in line:
         raise _wrong_encoding(encoding, "its header")
     return line

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import duckdb
@@ -22,7 +23,8 @@ import sqlalchemy as sa
 from ...core.consent import ConsentAct, ConsentEntry, ConsentRecord, merge, record
 from ...core.errors import DataError
 from ...core.model import Grant
-from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert_columns, parts
+from .columns import stream_columns
+from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert_columns, parts, plain_among
 from .keys import SubjectKind
 from .schema import consent_entry, consent_record, instant_of, microseconds
 
@@ -100,23 +102,26 @@ class Consents:
         return new
 
     def stream_records(self, channel: str = "email", purpose: str = "marketing") -> Iterator[pa.RecordBatch]:
-        """Give the record of every subject as batches of RECORDS, in no order."""
-        columns = [sa.type_coerce(consent_record.c[name], sa.BigInteger) for name in _INSTANTS]
-        query = sa.select(consent_record.c.subject_key, *columns).where(
-            consent_record.c.channel == channel, consent_record.c.purpose == purpose
+        """Give the record of every subject as batches of RECORDS."""
+        return stream_columns(
+            self._database,
+            [consent_record.c[name] for name in RECORDS.names],
+            consent_record.c.subject_key,
+            consent_record.c.channel == channel,
+            consent_record.c.purpose == purpose,
+            schema=RECORDS,
         )
-        for rows in self._database.stream(query):
-            keys, *instants = zip(*rows, strict=True)
-            arrays = [pa.array(values, pa.int64()).cast(pa.timestamp("us", "UTC")) for values in instants]
-            yield pa.record_batch([pa.array(keys, pa.int64()), *arrays], schema=RECORDS)
 
     def records(
         self, keys: Iterable[int], channel: str = "email", purpose: str = "marketing"
     ) -> dict[int, ConsentRecord]:
         """Give the records of a batch of subjects; those of whom nothing is known are absent."""
+        query = _of_topic(("subject_key", *_INSTANTS), channel, purpose)
         with self._database.read() as connection:
-            held = _held(connection, keys, channel, purpose)
-        return {key: known for key, (known, _) in held.items()}
+            return {
+                key: _record(instants)
+                for key, *instants in plain_among(connection, query, consent_record.c.subject_key, keys)
+            }
 
     def grants(
         self, keys: Iterable[int], channel: str = "email", purpose: str = "marketing"
@@ -132,14 +137,13 @@ class Consents:
             .join(consent_entry, consent_entry.c.entry_hash == consent_record.c.grant_entry)
             .where(consent_record.c.channel == channel, consent_record.c.purpose == purpose)
         )
+        evidence_of = cache(_evidence)  # many people say yes to the same words
         with self._database.read() as connection:
             return {
-                row.subject_key: Grant(
-                    granted_at=instant_of(row.occurred_at),
-                    source=row.source,
-                    evidence=_evidence(row.evidence),
+                key: Grant(granted_at=instant_of(occurred_at), source=source, evidence=evidence_of(evidence))
+                for key, occurred_at, source, evidence in plain_among(
+                    connection, query, consent_record.c.subject_key, keys
                 )
-                for row in among(connection, query, consent_record.c.subject_key, keys)
             }
 
     def history(self, keys: Sequence[int]) -> list[LedgerEntry]:
@@ -295,15 +299,20 @@ def _materialise(connection: sa.Connection, lines: Sequence[tuple[bytes, int, Co
 def _held(
     connection: sa.Connection, keys: Iterable[int], channel: str, purpose: str
 ) -> dict[int, tuple[ConsentRecord, bytes | None]]:
-    query = sa.select(consent_record).where(
+    query = _of_topic(("subject_key", "grant_entry", *_INSTANTS), channel, purpose)
+    return {
+        row.subject_key: (_record([getattr(row, name) for name in _INSTANTS]), row.grant_entry)
+        for row in among(connection, query, consent_record.c.subject_key, keys)
+    }
+
+
+def _of_topic(names: Sequence[str], channel: str, purpose: str) -> sa.Select[*tuple[Any, ...]]:
+    return sa.select(*(consent_record.c[name] for name in names)).where(
         consent_record.c.channel == channel, consent_record.c.purpose == purpose
     )
-    held: dict[int, tuple[ConsentRecord, bytes | None]] = {}
-    for row in among(connection, query, consent_record.c.subject_key, keys):
-        instants = {name: _optional_instant(getattr(row, name)) for name in _INSTANTS}
-        held[row.subject_key] = (ConsentRecord(**instants), row.grant_entry)
-    return held
 
 
-def _optional_instant(value: int | None) -> datetime | None:
-    return None if value is None else instant_of(value)
+def _record(instants: Sequence[int | None]) -> ConsentRecord:
+    """Read a record's instants, which stand in the order of _INSTANTS."""
+    named = zip(_INSTANTS, instants, strict=True)
+    return ConsentRecord(**{name: instant_of(value) for name, value in named if value is not None})

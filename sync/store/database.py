@@ -4,18 +4,21 @@ Nothing here knows what the tables hold.
 
 Decisions. Writers on SQLite begin IMMEDIATE: a deferred transaction that reads first and writes later fails at once
 under a second writer, without waiting. `synchronous` is FULL, because a confirmed outcome that a power cut takes back
-would be sent again. Bulk inserts hand tuples to the driver's executemany: SQLAlchemy's own handling of parameters
-takes half the time of a load, and on PostgreSQL neither arrays nor multi-row VALUES are faster.
+would be sent again. Bulk inserts go past SQLAlchemy, whose handling of parameters takes half the time of a load: on
+SQLite as tuples for the driver's executemany, on PostgreSQL by COPY or as binary arrays.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import islice
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, TypeVar
 
+import orjson
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -34,6 +37,13 @@ ROWS_PER_FETCH: Final = 20_000
 
 KEYS_PER_QUERY: Final = 5_000
 """How many keys one `IN` names; SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+
+_ROWS_PER_STATEMENT: Final = (
+    250  # of an insert: a statement a row would let another thread in between after each
+)
+
+Conflict = Literal["replace", "ignore"] | None
+"""What an insert does where its row is there already; None: it cannot be."""
 
 T = TypeVar("T")
 
@@ -83,7 +93,11 @@ class Database:
         self._engine = (
             _sqlite(url, busy_seconds) if url.drivername == "sqlite" else _postgresql(url, busy_seconds)
         )
-        self._writer = self._engine.execution_options(segue_writes=True)
+        # SQLite lets one write at a time; without this its threads would look again and again, with pauses, whether
+        # they may.
+        self._turn = Lock() if url.drivername == "sqlite" else nullcontext()
+        self._writer = self._engine.execution_options(segue_writes="durable")
+        self._quick_writer = self._engine.execution_options(segue_writes="quick")
         try:
             self._upgrade()
         except BaseException:
@@ -101,9 +115,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Give a connection whose statements become true together when the block ends, or not at all."""
-        with self._explained(), self._writer.begin() as connection:
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """Give a connection whose statements become true together when the block ends, or not at all.
+
+        What is not durable survives the end of this process, but a power cut only from the next durable write on.
+        """
+        writer = self._writer if durable else self._quick_writer
+        with self._turn, self._explained(), writer.begin() as connection:
             yield connection
 
     def stream(
@@ -138,14 +156,19 @@ class Database:
             raise StoreError(f"{self.label}: {meaning} What was stored before stays.") from error
 
 
-def insert(
-    connection: Connection, table: sa.Table, *, on_conflict: Literal["replace", "ignore"]
-) -> sa.Insert:
+def insert(connection: Connection, table: sa.Table, *, on_conflict: Conflict) -> sa.Insert:
     """Build an insert that, where the primary key is there already, replaces the row or leaves it.
 
     "ignore" holds for every unique constraint of the table.
     """
-    build = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _insert(connection.dialect.name, table, on_conflict)
+
+
+@cache
+def _insert(dialect: str, table: sa.Table, on_conflict: Conflict) -> sqlite.Insert | postgresql.Insert:
+    build = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if on_conflict is None:
+        return build
     if on_conflict == "ignore":
         return build.on_conflict_do_nothing()
     keys = [column.name for column in table.primary_key]
@@ -159,21 +182,73 @@ def insert_columns(
     columns: Mapping[str, Sequence[object]],
     same: Mapping[str, object],
     *,
-    on_conflict: Literal["replace", "ignore"],
+    on_conflict: Conflict,
 ) -> int:
     """Insert many rows given as columns of equal length, and `same` in each; give how many were written.
 
-    Values go to the driver as they are: instants as microseconds, not as datetimes.
+    Values go to the driver as they are: instants as microseconds, not as datetimes. To "replace", each row may be
+    given once.
     """
     length = len(next(iter(columns.values())))
     if length == 0:
         return 0
-    statement = insert(connection, table, on_conflict=on_conflict)
-    compiled = statement.compile(dialect=_numbered(connection), column_keys=[*columns, *same])
-    ordered = [
-        columns[name] if name in columns else [same[name]] * length for name in compiled.positiontup or ()
-    ]
-    return connection.exec_driver_sql(str(compiled), list(zip(*ordered, strict=True))).rowcount
+    given = dict(columns) | {name: [value] * length for name, value in same.items()}
+    if on_conflict is None and connection.dialect.name == "postgresql":
+        _copy(connection, table, list(given), zip(*given.values(), strict=True))
+        return length
+    if connection.dialect.name == "postgresql":
+        statement, names = _from_arrays(table, tuple(given), on_conflict)
+        return connection.exec_driver_sql(statement, tuple(list(given[name]) for name in names)).rowcount
+    written = 0
+    for rows in grouped(range(length), _ROWS_PER_STATEMENT):
+        statement, names = _from_rows(table, tuple(given), on_conflict, len(rows))
+        some = zip(*(given[name][rows[0] : rows[-1] + 1] for name in names), strict=True)
+        written += connection.exec_driver_sql(statement, tuple(chain.from_iterable(some))).rowcount
+    return written
+
+
+@cache
+def _from_rows(
+    table: sa.Table, names: tuple[str, ...], on_conflict: Conflict, rows: int
+) -> tuple[str, tuple[str, ...]]:
+    """Write an insert of so many rows down for SQLite; give its text and the order of each row's parameters."""
+    compiled = _insert("sqlite", table, on_conflict).compile(dialect=_numbered("sqlite"), column_keys=names)
+    order = tuple(compiled.positiontup or ())
+    row = f"({', '.join('?' * len(order))})"
+    into, one, rest = str(compiled).partition(f"VALUES {row}")
+    return f"{into}{one}{f', {row}' * (rows - 1)}{rest}", order
+
+
+@cache
+def _from_arrays(
+    table: sa.Table, names: tuple[str, ...], on_conflict: Conflict
+) -> tuple[str, tuple[str, ...]]:
+    """Write an insert of arrays, one a column, down for PostgreSQL; give its text and the order of its parameters."""
+    dialect = _numbered("postgresql")
+    arrays = ", ".join(f"CAST(:{name} AS {table.c[name].type.compile(dialect)}[])" for name in names)
+    rows = sa.text(f"SELECT * FROM unnest({arrays})").columns(*(table.c[name] for name in names))
+    compiled = _insert("postgresql", table, on_conflict).from_select(names, rows).compile(dialect=dialect)
+    # In binary form; as text, which the driver would choose, arrays are slower than one statement a row.
+    return str(compiled).replace("%s", "%b"), tuple(compiled.positiontup or ())
+
+
+def _copy(
+    connection: Connection, table: sa.Table, names: Sequence[str], rows: Iterable[tuple[object, ...]]
+) -> None:
+    """Insert rows by COPY, in its binary form: an error of the text form would quote what was to be written."""
+    quoted = ", ".join(f'"{name}"' for name in names)
+    statement = f'COPY "{table.name}" ({quoted}) FROM STDIN (FORMAT BINARY)'
+    driver: Any = connection.connection.driver_connection
+    dbapi: Any = connection.dialect.dbapi
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types([table.c[name].type.compile(connection.dialect).lower() for name in names])
+            for row in rows:
+                copy.write_row(row)
+    except dbapi.Error as error:  # SQLAlchemy knows nothing of this call, so it does not wrap what it raises
+        raise exc.DBAPIError.instance(
+            statement, None, error, dbapi.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
 
 
 def among(
@@ -181,24 +256,70 @@ def among(
 ) -> Iterator[sa.Row[Any]]:
     """Run a query without an order for the rows whose `column` is one of any number of `keys`.
 
-    Values come from the driver as they are: instants as microseconds. SQLAlchemy's own IN takes three times as long
-    to write down as the database takes to look up.
+    Values come from the driver as they are: instants as microseconds.
     """
-    dialect = _numbered(connection)
-    compiled = query.where(sa.text(f"{column.table.name}.{column.name} IN (:keys)")).compile(dialect=dialect)
-    fixed = tuple(compiled.params[name] for name in list(compiled.positiontup or ())[:-1])
-    mark = "?" if connection.dialect.positional else "%s"
-    statement = str(compiled).removesuffix(f"({mark})")
+    for result in _by_keys(connection, query, column, keys):
+        yield from result
+
+
+def plain_among(
+    connection: Connection, query: sa.Select[*tuple[Any, ...]], column: sa.Column[Any], keys: Iterable[int]
+) -> Iterator[Sequence[Any]]:
+    """Do as `among` where all that is asked for are integers and texts.
+
+    SQLite gives them in one piece: fetched row by row, each would let another thread in between.
+    """
+    if connection.dialect.name != "sqlite":
+        yield from among(connection, query, column, keys)
+        return
+    names = ", ".join(f'"{each.name}"' for each in query.selected_columns)
+    text, fixed = _before_keys(connection, query, column)
+    statement = f"SELECT json_group_array(json_array({names})) FROM ({text}(SELECT value FROM json_each(?)))"
     for group in grouped(keys, KEYS_PER_QUERY):
-        yield from connection.exec_driver_sql(
-            f"{statement}({','.join([mark] * len(group))})", (*fixed, *group)
-        )
+        given = (*fixed, orjson.dumps(group).decode())
+        yield from orjson.loads(connection.exec_driver_sql(statement, given).scalar_one())
 
 
-def _numbered(connection: Connection) -> Dialect:
+def remove(
+    connection: Connection, statement: sa.Delete, column: sa.Column[Any], keys: Iterable[object]
+) -> int:
+    """Run a delete for the rows whose `column` is one of any number of `keys`; give how many there were."""
+    return sum(result.rowcount for result in _by_keys(connection, statement, column, keys))
+
+
+def _by_keys(
+    connection: Connection,
+    statement: sa.Select[*tuple[Any, ...]] | sa.Delete,
+    column: sa.Column[Any],
+    keys: Iterable[object],
+) -> Iterator[sa.CursorResult[Any]]:
+    """Run a statement for groups of keys.
+
+    SQLAlchemy's own IN takes three times as long to write down as the database takes to look up.
+    """
+    mark = "?" if connection.dialect.positional else "%s"
+    text, fixed = _before_keys(connection, statement, column)
+    for group in grouped(keys, KEYS_PER_QUERY):
+        yield connection.exec_driver_sql(f"{text}({','.join([mark] * len(group))})", (*fixed, *group))
+
+
+def _before_keys(
+    connection: Connection, statement: sa.Select[*tuple[Any, ...]] | sa.Delete, column: sa.Column[Any]
+) -> tuple[str, tuple[Any, ...]]:
+    """Write a statement down up to the keys of its IN; give its text and its parameters up to there."""
+    mark = "?" if connection.dialect.positional else "%s"
+    compiled = statement.where(sa.text(f"{column.table.name}.{column.name} IN (:keys)")).compile(
+        dialect=_numbered(connection.dialect.name)
+    )
+    fixed = tuple(compiled.params[name] for name in list(compiled.positiontup or ())[:-1])
+    return str(compiled).removesuffix(f"({mark})"), fixed
+
+
+@cache
+def _numbered(dialect: str) -> Dialect:
     """Give a dialect whose parameters have places and not names, so that rows may be plain tuples."""
-    if connection.dialect.positional:
-        return connection.dialect
+    if dialect == "sqlite":
+        return sqlite.dialect()
     return PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
@@ -234,14 +355,20 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("segue_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        match connection.get_execution_options().get("segue_writes"):
+            case None:
+                connection.exec_driver_sql("BEGIN")
+            case kind:
+                connection.exec_driver_sql(
+                    f"PRAGMA synchronous = {'FULL' if kind == 'durable' else 'NORMAL'}"
+                )
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
 def _postgresql(url: URL, busy_seconds: float) -> Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         hide_parameters=True,
         connect_args={
@@ -250,6 +377,13 @@ def _postgresql(url: URL, busy_seconds: float) -> Engine:
             "options": f"-c lock_timeout={int(busy_seconds * 1000)}",
         },
     )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("segue_writes") == "quick":
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+    return engine
 
 
 _SQLITE: Final = {
@@ -278,12 +412,17 @@ _POSTGRESQL: Final = {  # by SQLSTATE or its class
 }
 
 
+def sqlite_meaning(error: sqlite3.Error) -> str | None:
+    """Say what SQLite's refusal means and what to do; None for one that only a mistake in Segue can cause."""
+    name = getattr(error, "sqlite_errorname", "")
+    return next((text for code, text in _SQLITE.items() if name.startswith(code)), None)
+
+
 def _meaning(error: exc.DBAPIError) -> str | None:
     """Say what a driver's error means and what to do; None for one that only a mistake in Segue can cause."""
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
-        name = getattr(cause, "sqlite_errorname", "")
-        return next((text for code, text in _SQLITE.items() if name.startswith(code)), None)
+        return sqlite_meaning(cause)
     state = getattr(cause, "sqlstate", None)
     if state:
         return next((text for code, text in _POSTGRESQL.items() if state.startswith(code)), None)

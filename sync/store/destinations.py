@@ -11,7 +11,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ...core.consent import ConsentState
-from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert, insert_columns
+from .columns import stream_columns
+from .database import ROWS_PER_TRANSACTION, Database, grouped, insert, insert_columns, plain_among
 from .schema import cursor, microseconds, owned, remote
 
 REMOTE: Final = pa.schema([("address_key", pa.int64()), ("state", pa.string())])
@@ -32,20 +33,32 @@ class Destinations:
             with self._database.write() as connection:
                 see(connection, destination, dict(group), self._clock())
 
+    def forget_remote(self, destination: str, address_keys: Iterable[int]) -> None:
+        """Forget addresses that a destination no longer has."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.delete(remote).where(
+                    remote.c.destination == destination, remote.c.address_key.in_(list(address_keys))
+                )
+            )
+
     def stream_remote(self, destination: str) -> Iterator[pa.RecordBatch]:
-        """Give every address seen at a destination as batches of REMOTE, in no order."""
-        query = sa.select(remote.c.address_key, remote.c.state).where(remote.c.destination == destination)
-        for rows in self._database.stream(query):
-            keys, states = zip(*rows, strict=True)
-            yield pa.record_batch([pa.array(keys, pa.int64()), pa.array(states, pa.string())], schema=REMOTE)
+        """Give every address seen at a destination as batches of REMOTE."""
+        return stream_columns(
+            self._database,
+            [remote.c.address_key, remote.c.state],
+            remote.c.address_key,
+            remote.c.destination == destination,
+            schema=REMOTE,
+        )
 
     def states(self, destination: str, address_keys: Iterable[int]) -> dict[int, ConsentState]:
         """Give the state of a batch of addresses as the ESP showed it last; those never seen there are absent."""
         query = sa.select(remote.c.address_key, remote.c.state).where(remote.c.destination == destination)
         with self._database.read() as connection:
             return {
-                row.address_key: ConsentState(row.state)
-                for row in among(connection, query, remote.c.address_key, address_keys)
+                key: ConsentState(state)
+                for key, state in plain_among(connection, query, remote.c.address_key, address_keys)
             }
 
     def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:
@@ -67,6 +80,15 @@ class Destinations:
         )
         with self._database.read() as connection:
             return {row.name: row.remote_id for row in connection.execute(query)}
+
+    def disown(self, destination: str, kind: OwnedKind, names: Iterable[str]) -> None:
+        """Forget fields or tags of ours that somebody deleted."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.delete(owned).where(
+                    owned.c.destination == destination, owned.c.kind == kind, owned.c.name.in_(list(names))
+                )
+            )
 
     def cursor(self, destination: str, name: str) -> str | None:
         """Give how far a reading came, None before the first."""

@@ -9,18 +9,31 @@ settlements of an older token are refused.
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from ...core.errors import StoreError
 from .database import Database, insert
 from .schema import EPOCH
 from .schema import lease as leases
+
+_LOG = structlog.get_logger(__name__)
+
+# After so long without a word from another machine its work is taken over.
+_TTL: Final = timedelta(seconds=90)
+_BEAT: Final = 20.0  # seconds
+_TOKEN: Final = (
+    sa.select(leases.c.token).where(leases.c.destination == sa.bindparam("destination")).with_for_update()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,32 @@ class Leases:
         self._database = database
         self._clock = clock
 
+    @contextmanager
+    def hold(self, destination: str) -> Iterator[Lease]:
+        """Take the lease, prolong it for as long as the block runs, however slow that is, and give it back.
+
+        Raises StoreError naming the holder while another one has it.
+        """
+        lease = self.acquire(destination, _TTL)
+        over = Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT):
+                try:
+                    self.heartbeat(lease)
+                except StoreError as error:
+                    # If it is for good, the next claim or settlement says it to the run.
+                    _LOG.warning("lease_not_prolonged", destination=destination, reason=error.message)
+
+        thread = Thread(target=beat, name=f"lease of {destination}", daemon=True)
+        thread.start()
+        try:
+            yield lease
+        finally:
+            over.set()
+            thread.join()
+            self.release(lease)
+
     def acquire(self, destination: str, ttl: timedelta, *, holder: str | None = None) -> Lease:
         """Take the lease. Raises StoreError naming the holder while another one has it.
 
@@ -49,17 +88,7 @@ class Leases:
         holder = holder or this_process()
         with self._database.write() as connection:
             now = self._clock()
-            free = {
-                "destination": destination,
-                "holder": "",
-                "token": 0,
-                "expires_at": EPOCH,
-                "heartbeat": EPOCH,
-            }
-            connection.execute(insert(connection, leases, on_conflict="ignore"), free)
-            held = connection.execute(
-                sa.select(leases).where(leases.c.destination == destination).with_for_update()
-            ).one()
+            held = lock(connection, destination)
             if held.holder and held.expires_at > now and not is_gone(held.holder):
                 raise StoreError(
                     f'destination "{destination}": another run is at work ({held.holder}, last seen '
@@ -78,7 +107,7 @@ class Leases:
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Prolong the lease by its `ttl` from now. Raises StoreError when another holder has it."""
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             now = self._clock()
             check(connection, lease)
             connection.execute(
@@ -98,15 +127,28 @@ class Leases:
             )
 
 
+def lock(connection: sa.Connection, destination: str) -> sa.Row[Any]:
+    """Keep others from taking the lease, claiming and settling until this write ends; give the lease's row."""
+    free = {
+        "destination": destination,
+        "holder": "",
+        "token": 0,
+        "expires_at": EPOCH,
+        "heartbeat": EPOCH,
+    }
+    connection.execute(insert(connection, leases, on_conflict="ignore"), free)
+    return connection.execute(
+        sa.select(leases).where(leases.c.destination == destination).with_for_update()
+    ).one()
+
+
 def check(connection: sa.Connection, lease: Lease) -> None:
     """Prove inside a write that the lease is still this one, and keep others from taking it until the write ends.
 
     On PostgreSQL the row lock also puts the claims of several threads in a row, so that none overlooks rows that
     another is about to take.
     """
-    token = connection.execute(
-        sa.select(leases.c.token).where(leases.c.destination == lease.destination).with_for_update()
-    ).scalar()
+    token = connection.execute(_TOKEN, {"destination": lease.destination}).scalar()
     if token != lease.token:
         raise StoreError(
             f'destination "{lease.destination}": another run took over while this one was silent. '

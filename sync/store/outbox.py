@@ -1,27 +1,41 @@
-"""The outbox: changes that are to be sent, claimed in batches and settled with what became of them.
+"""The outbox: changes that are to be sent, claimed in batches until `settlement.Settlements` ends them.
 
 What a change says, and whether it may still be sent, is decided elsewhere.
 
-A row is pending, then claimed by the holder of the destination's lease, then done. A killed run leaves claimed rows;
-the next holder's `release_claims` makes them pending again, which is safe because every write may be repeated after
-the gate. Done rows stay until their plan is discarded, so that enqueueing the same plan again adds nothing; what they
-said about a person is blanked at once.
+A row is there as long as it is not settled. It is ready, or it waits: for a time, or behind an earlier change of the
+same person that waits itself. Of a wave's ready rows, those up to the last id that was handed out are claimed: a claim
+is one number a wave and group and not a mark on each row, because writing each row once more costs more than putting
+it in did. So ids only grow, and a row that comes again comes under a new id, at the end of its wave; whoever settles
+it by the old one is refused. A killed run leaves its claims behind; the next holder's `release_claims` ends them, which
+is safe because every write may be repeated after the gate.
+
+A claim is durable before anything of it is sent: what was claimed and not settled may have happened, and `in_doubt`
+gives it to whoever plans next.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
+import orjson
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ...core.consent import ConsentState
-from ...core.model import Change, Grant, Operation
-from .database import ROWS_PER_TRANSACTION, Database, insert_columns, parts
-from .leases import Lease, check
-from .schema import CLAIMED, READY, WAITING, microseconds, outbox
+from ...core.model import Change, Operation
+from .database import (
+    KEYS_PER_QUERY,
+    ROWS_PER_TRANSACTION,
+    Database,
+    grouped,
+    insert,
+    insert_columns,
+    parts,
+)
+from .leases import Lease, check, lock
+from .schema import READY, WAITING, outbox
+from .schema import claim as claims
 
 ITEMS: Final = pa.schema(
     [
@@ -43,10 +57,16 @@ ITEMS: Final = pa.schema(
 STEP: Final = {operation.value: place for place, operation in enumerate(Operation)}
 """The order of sending within a wave."""
 
+URGENT: Final = "urgent"
+"""The plan id of what `Outbox.urge` put in: no plan's end takes it away."""
+
+_OPERATIONS: Final = tuple(Operation)
+_BEHIND: Final = datetime(9999, 1, 1, tzinfo=UTC)  # the time of a row that waits behind another one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """One claimed row."""
+    """One claimed row. Its id is good for one settlement."""
 
     id: int
     plan_id: str
@@ -62,9 +82,15 @@ class OutboxRow:
     desired_hash: bytes | None
     attempts: int
 
-    def change(self, *, consent: ConsentState | None = None, grant: Grant | None = None) -> Change:
-        """Give the row as a change, with what the gate decided just now."""
-        said = json.loads(self.payload)
+    def said(self) -> dict[str, Any]:
+        """Read the payload."""
+        said: dict[str, Any] = orjson.loads(self.payload)
+        return said
+
+    def change(self, said: Mapping[str, Any] | None = None) -> Change:
+        """Give the row as a change, with no decision of the gate yet; `said` is its payload where that was read before."""
+        if said is None:
+            said = self.said()
         return Change(
             contact_key=self.contact_key,
             operation=self.operation,
@@ -72,9 +98,62 @@ class OutboxRow:
             fields=said.get("fields", {}),
             tags=tuple(said.get("tags", ())),
             previous_address=said.get("previous_address"),
-            consent=consent,
-            grant=grant,
         )
+
+
+# What the rows of a wave and group do not share, in the order in which a claim reads it.
+_OWN: Final = (
+    "id",
+    "plan_id",
+    "contact_key",
+    "address",
+    "address_key",
+    "payload",
+    "before_hash",
+    "desired_hash",
+    "attempts",
+)
+
+# Built once: putting a statement together for each claim costs more than running it.
+_HERE: Final = outbox.c.destination == sa.bindparam("destination")
+_IN_WAVE: Final = sa.and_(
+    _HERE, READY, outbox.c.rank == sa.bindparam("rank"), outbox.c.step == sa.bindparam("step")
+)
+_IN_GROUP: Final = sa.and_(_IN_WAVE, outbox.c.group_key == sa.bindparam("group_key"))
+_NEXT_WAVE: Final = (
+    sa.select(outbox.c.rank, outbox.c.step, outbox.c.group_key)
+    .where(
+        _HERE,
+        READY,
+        sa.tuple_(outbox.c.rank, outbox.c.step) > sa.tuple_(sa.bindparam("rank"), sa.bindparam("step")),
+    )
+    .order_by(outbox.c.rank, outbox.c.step, outbox.c.group_key, outbox.c.id)
+    .limit(1)
+)
+_NEXT_GROUP: Final = (
+    sa.select(outbox.c.group_key)
+    .where(_IN_WAVE, outbox.c.group_key > sa.bindparam("group_key"))
+    .order_by(outbox.c.group_key, outbox.c.id)
+    .limit(1)
+)
+_NEXT_ROWS: Final = (
+    sa.select(*(outbox.c[name] for name in _OWN))
+    .where(_IN_GROUP, outbox.c.id > sa.bindparam("last_id"))
+    .order_by(outbox.c.id)
+    .limit(sa.bindparam("rows"))
+)
+_PERSON: Final = tuple(
+    outbox.c[name] for name in ("id", "rank", "operation", "contact_key", "address", "payload")
+)
+_CLAIMS: Final = sa.select(claims).where(claims.c.destination == sa.bindparam("destination"))
+_WAITS: Final = sa.select(
+    sa.func.min(outbox.c.rank), sa.func.min(outbox.c.not_before), sa.func.max(outbox.c.not_before)
+).where(_HERE, WAITING)
+_SAME_PLACE: Final = sa.and_(
+    *(claims.c[name] == outbox.c[name] for name in ("destination", "rank", "step", "group_key")),
+    outbox.c.id <= claims.c.last_id,
+)
+_CLAIMED: Final = sa.and_(READY, sa.exists().where(_SAME_PLACE))
 
 
 class Outbox:
@@ -90,110 +169,329 @@ class Outbox:
         destination: str,
         batches: pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch],
     ) -> int:
-        """Add changes given as ITEMS columns, in grouped transactions; give how many were new.
+        """Put in a plan's changes, given as ITEMS columns, in grouped transactions; give how many.
 
-        The same call again adds what is missing and nothing twice.
+        They take the place of what is there of that plan, so that a call that was killed can be made again.
         """
-        new = 0
+        self._drop(sa.and_(outbox.c.plan_id == plan_id, outbox.c.destination == destination))
+        same = {"plan_id": plan_id, "destination": destination, "attempts": 0}
+        count = 0
         for batch in parts(batches):
             columns = {name: batch.column(name).to_pylist() for name in ITEMS.names}
             columns["step"] = [STEP[operation] for operation in columns["operation"]]
-            same = {
-                "plan_id": plan_id,
-                "destination": destination,
-                "status": "pending",
-                "attempts": 0,
-                "created_at": microseconds(self._clock()),
-            }
             with self._database.write() as connection:
-                new += insert_columns(connection, outbox, columns, same, on_conflict="ignore")
-        return new
+                lock(connection, destination)
+                count += insert_columns(connection, outbox, columns, same, on_conflict=None)
+        return count
 
-    def claim(self, lease: Lease, sizes: Mapping[Operation, int]) -> list[OutboxRow]:
-        """Take the next batch: rows of one wave, one operation and one group, in order; empty when none may be sent.
+    def urge(self, destination: str, rows: Iterable[tuple[int, str, int]]) -> int:
+        """Put in opt-outs, as (contact key, address, address key), that go before all else; give how many were new.
 
-        `sizes` is the batch size by operation; operations that it lacks are left alone. Raises StoreError when the
-        lease went to another holder.
+        Any process may, while another one holds the lease. One that is there and not claimed yet stays one.
         """
-        here = outbox.c.destination == lease.destination
-        # What is left out, not what is wanted: an IN makes SQLite sort all rows instead of walking the index.
-        left_out = [STEP[operation] for operation in Operation if operation not in sizes]
-        wanted = [outbox.c.step.not_in(left_out)] if left_out else []
+        given = {(contact_key, address_key): address for contact_key, address, address_key in rows}
+        operation = Operation.OPT_OUT.value
+        same = {
+            "plan_id": URGENT,
+            "destination": destination,
+            "operation": operation,
+            "step": STEP[operation],
+            "group_key": "",
+            "rank": 0,
+            "payload": "{}",
+            "attempts": 0,
+        }
+        unclaimed = sa.and_(READY, outbox.c.rank == 0, outbox.c.step == STEP[operation], ~_CLAIMED)
+        with self._database.write() as connection:
+            lock(connection, destination)
+            for condition in (unclaimed, WAITING):
+                there = sa.select(outbox.c.contact_key, outbox.c.address_key).where(
+                    outbox.c.destination == destination, condition, outbox.c.plan_id == URGENT
+                )
+                for row in connection.execute(there):
+                    given.pop((row.contact_key, row.address_key), None)
+            columns: dict[str, Sequence[object]] = {
+                "contact_key": [contact_key for contact_key, _ in given],
+                "address_key": [address_key for _, address_key in given],
+                "address": list(given.values()),
+            }
+            return insert_columns(connection, outbox, columns, same, on_conflict=None)
+
+    def claim(
+        self, lease: Lease, sizes: Mapping[Operation, int], *, batches: int = 1
+    ) -> list[list[OutboxRow]]:
+        """Take the next batches of one wave and operation, each of one group, in order; none when none may be sent.
+
+        `sizes` is the batch size by operation; operations that it lacks are left alone. Nothing is handed out while
+        rows of an earlier rank are claimed, because they may come back; and nothing of a person, or for an address,
+        that waits at an earlier rank. Raises StoreError when the lease went to another holder.
+        """
         with self._database.write() as connection:
             check(connection, lease)
-            connection.execute(
-                sa.update(outbox)
-                .where(here, WAITING, outbox.c.not_before <= self._clock())
-                .values(not_before=None)
+            known = connection.execute(_CLAIMS, {"destination": lease.destination}).all()
+            if any(row.token != lease.token for row in known):
+                _release(connection, lease)
+            claiming = _Claiming(
+                connection=connection,
+                lease=lease,
+                last_ids={
+                    (row.rank, row.step, row.group_key): row.last_id
+                    for row in known
+                    if row.token == lease.token
+                },
+                first_waiting=_wake(connection, lease.destination, self._clock()),
             )
-            head = connection.execute(
-                sa.select(outbox.c.rank, outbox.c.step, outbox.c.operation, outbox.c.group_key)
-                .where(here, READY, *wanted)
-                .order_by(outbox.c.rank, outbox.c.step, outbox.c.group_key, outbox.c.id)
-                .limit(1)
-            ).first()
-            if head is None:
-                return []
-            next_ids = (
-                sa.select(outbox.c.id)
-                .where(
-                    here,
-                    READY,
-                    outbox.c.rank == head.rank,
-                    outbox.c.step == head.step,
-                    outbox.c.group_key == head.group_key,
-                )
-                .order_by(outbox.c.id)
-                .limit(sizes[Operation(head.operation)])
-            )
-            claimed = connection.execute(
-                sa.update(outbox)
-                .where(outbox.c.id.in_(next_ids))
-                .values(status="claimed", claim_token=lease.token)
-                .returning(*(outbox.c[name] for name in OutboxRow.__slots__))
-            ).all()
-        operation = Operation(head.operation)
-        names = OutboxRow.__slots__
-        return [
-            OutboxRow(**{**dict(zip(names, row, strict=True)), "operation": operation})
-            for row in sorted(claimed, key=lambda row: row.id)  # RETURNING promises no order
-        ]
+            return claiming.take(sizes, batches)
+
+    def next_due(self, destination: str) -> datetime | None:
+        """Give when the earliest row that waits for its time may be claimed, None when none waits."""
+        query = sa.select(sa.func.min(outbox.c.not_before)).where(
+            outbox.c.destination == destination, WAITING, outbox.c.not_before < _BEHIND
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
 
     def release_claims(self, lease: Lease) -> int:
-        """Make the rows that earlier holders left claimed pending again, as attempted; give how many."""
+        """Make the rows that earlier holders left claimed ready again, as attempted; give how many."""
         with self._database.write() as connection:
             check(connection, lease)
-            return connection.execute(
-                sa.update(outbox)
-                .where(
-                    outbox.c.destination == lease.destination, CLAIMED, outbox.c.claim_token != lease.token
-                )
-                .values(status="pending", claim_token=None, attempts=outbox.c.attempts + 1)
-            ).rowcount
+            return _release(connection, lease)
+
+    def in_doubt(self, lease: Lease, limit: int) -> list[OutboxRow]:
+        """Give changes that were handed out and never settled for good, in the order of sending.
+
+        Each may have been sent, or not; one that the ESP said it did not take is not among them. Nor are opt-outs,
+        which are always sent again.
+        """
+        self.release_claims(lease)
+        query = (
+            sa.select(*(outbox.c[name] for name in OutboxRow.__slots__))
+            .where(outbox.c.destination == lease.destination, outbox.c.attempts > 0)
+            .where(outbox.c.operation != Operation.OPT_OUT.value)
+            .order_by(outbox.c.rank, outbox.c.step, outbox.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                OutboxRow(**{**row, "operation": Operation(row["operation"])})
+                for row in connection.execute(query).mappings()
+            ]
 
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
-        """Give how many rows wait to be sent, by operation and group, those that wait for their time included."""
+        """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""
         counts: dict[tuple[Operation, str], int] = {}
+        count = sa.select(outbox.c.step, outbox.c.group_key, sa.func.count()).group_by(
+            outbox.c.step, outbox.c.group_key
+        )
         with self._database.read() as connection:
-            for condition in (READY, WAITING):  # apart, because each has its own index
-                query = (
-                    sa.select(outbox.c.operation, outbox.c.group_key, sa.func.count())
-                    .where(outbox.c.destination == destination, condition)
-                    .group_by(outbox.c.operation, outbox.c.group_key)
-                )
-                for operation, group_key, count in connection.execute(query):
-                    place = (Operation(operation), group_key)
-                    counts[place] = counts.get(place, 0) + count
-        return counts
+            for sign, query in (
+                (1, count.where(outbox.c.destination == destination, READY)),
+                (1, count.where(outbox.c.destination == destination, WAITING)),
+                (-1, count.where(claims.c.destination == destination, READY, _SAME_PLACE)),
+            ):
+                for step, group_key, number in connection.execute(query):
+                    place = (_OPERATIONS[step], group_key)
+                    counts[place] = counts.get(place, 0) + sign * number
+        return {place: number for place, number in counts.items() if number}
 
     def discard(self, plan_id: str) -> None:
         """Remove a plan's rows, in grouped transactions; claimed ones stay until they are settled or released."""
-        some = (
-            sa.select(outbox.c.id)
-            .where(outbox.c.plan_id == plan_id, outbox.c.status != "claimed")
-            .limit(ROWS_PER_TRANSACTION)
-        )
+        self._drop(sa.and_(outbox.c.plan_id == plan_id, ~_CLAIMED))
+
+    def _drop(self, condition: sa.ColumnElement[bool]) -> None:
+        last_id = 0
         while True:
+            rows = sa.and_(condition, outbox.c.id > last_id)
+            some = sa.select(outbox.c.id).where(rows).order_by(outbox.c.id).limit(ROWS_PER_TRANSACTION)
             with self._database.write() as connection:
-                if connection.execute(sa.delete(outbox).where(outbox.c.id.in_(some))).rowcount == 0:
+                ids = connection.execute(some).scalars().all()
+                if not ids:
                     return
+                last_id = ids[-1]
+                connection.execute(sa.delete(outbox).where(rows, outbox.c.id <= last_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claiming:
+    """One claim at work, inside its transaction.
+
+    `last_ids` is what this holder was handed by wave and group, `first_waiting` the lowest rank that waits.
+    """
+
+    connection: sa.Connection
+    lease: Lease
+    last_ids: Mapping[tuple[int, int, str], int]
+    first_waiting: int | None
+
+    def take(self, sizes: Mapping[Operation, int], batches: int) -> list[list[OutboxRow]]:
+        """Find the first wave with ready rows and take its first batches."""
+        after: dict[str, int] = {"rank": -(2**31), "step": -1}
+        claimed: int | None = None  # the lowest rank that has claimed rows
+        while wave := self._run(_NEXT_WAVE, **after).first():
+            rank, step, group = wave
+            size = sizes.get(_OPERATIONS[step])
+            if size is not None:
+                if claimed is not None and claimed < rank:
+                    return []
+                if taken := self._of_wave(rank, step, group, size, batches):
+                    return taken
+                still = self._run(_NEXT_WAVE, **after).first()
+                if claimed is None and still is not None and (still.rank, still.step) == (rank, step):
+                    claimed = rank
+            after = {"rank": rank, "step": step}
+        return []
+
+    def _of_wave(self, rank: int, step: int, first: str, size: int, batches: int) -> list[list[OutboxRow]]:
+        taken: list[list[OutboxRow]] = []
+        waiting = (
+            _people(self.connection, self.lease.destination, rank, WAITING)
+            if self.first_waiting is not None and self.first_waiting < rank
+            else {}
+        )
+        group: str | None = first
+        while group is not None and len(taken) < batches:
+            rows = self._of_group(rank, step, group, size * (batches - len(taken)), waiting)
+            taken += grouped(rows, size)
+            if len(taken) < batches:
+                group = self._run(_NEXT_GROUP, rank=rank, step=step, group_key=group).scalar()
+        return taken
+
+    def _of_group(
+        self, rank: int, step: int, group: str, most: int, waiting: Mapping[int | str, int]
+    ) -> list[OutboxRow]:
+        destination, operation = self.lease.destination, _OPERATIONS[step]
+        place = {"rank": rank, "step": step, "group_key": group}
+        before = last_id = self.last_ids.get((rank, step, group), 0)
+        taken: list[OutboxRow] = []
+        behind: list[int] = []
+        while len(taken) < most:
+            found = self._run(_NEXT_ROWS, **place, last_id=last_id, rows=most - len(taken)).all()
+            if not found:
+                break
+            last_id = found[-1].id
+            if waiting:
+                behind += [row.id for row in found if not waiting.keys().isdisjoint(_keys(row))]
+                found = [row for row in found if waiting.keys().isdisjoint(_keys(row))]
+            # By name, one by one: a claim spends half of its time here, and twice that with a dict in between.
+            taken += [
+                OutboxRow(
+                    id=row_id,
+                    plan_id=plan_id,
+                    destination=destination,
+                    contact_key=contact_key,
+                    operation=operation,
+                    group_key=group,
+                    rank=rank,
+                    address=address,
+                    address_key=address_key,
+                    payload=payload,
+                    before_hash=before_hash,
+                    desired_hash=desired_hash,
+                    attempts=attempts,
+                )
+                for (
+                    row_id,
+                    plan_id,
+                    contact_key,
+                    address,
+                    address_key,
+                    payload,
+                    before_hash,
+                    desired_hash,
+                    attempts,
+                ) in found
+            ]
+        if last_id > before:
+            self.connection.execute(
+                insert(self.connection, claims, on_conflict="replace"),
+                {
+                    "destination": self.lease.destination,
+                    **place,
+                    "last_id": last_id,
+                    "token": self.lease.token,
+                },
+            )
+        for ids in grouped(behind, KEYS_PER_QUERY):
+            self.connection.execute(sa.update(outbox).where(outbox.c.id.in_(ids)).values(not_before=_BEHIND))
+        return taken
+
+    def _run(
+        self, statement: sa.Select[*tuple[Any, ...]], **values: object
+    ) -> sa.CursorResult[*tuple[Any, ...]]:
+        return self.connection.execute(statement, {"destination": self.lease.destination, **values})
+
+
+def _release(connection: sa.Connection, lease: Lease) -> int:
+    """End the claims of earlier holders: what they claimed and is still there has one attempt more."""
+    earlier = sa.and_(claims.c.destination == lease.destination, claims.c.token != lease.token)
+    released = 0
+    for claim in connection.execute(sa.select(claims).where(earlier)).mappings().all():
+        place = (outbox.c[name] == claim[name] for name in ("destination", "rank", "step", "group_key"))
+        released += connection.execute(
+            sa.update(outbox)
+            .where(*place, READY, outbox.c.id <= claim["last_id"])
+            .values(attempts=outbox.c.attempts + 1)
+        ).rowcount
+    connection.execute(sa.delete(claims).where(earlier))
+    return released
+
+
+def _wake(connection: sa.Connection, destination: str, now: datetime) -> int | None:
+    """Make ready what has waited long enough, and what waited behind others that are gone; give the lowest rank left.
+
+    It may give a lower one, that has none left, but never None while any row waits.
+    """
+    lowest, first, last = connection.execute(_WAITS, {"destination": destination}).one()
+    if lowest is None:
+        return None
+    here = sa.and_(outbox.c.destination == destination, WAITING)
+    if first <= now:
+        due = sa.select(outbox.c.id).where(here, outbox.c.not_before <= now).order_by(outbox.c.id)
+        _make_ready(connection, connection.execute(due).scalars().all())
+    if last == _BEHIND:
+        behind = connection.execute(
+            sa.select(*_PERSON).where(here, outbox.c.not_before == _BEHIND).order_by(outbox.c.id)
+        ).all()
+        highest = max(row.rank for row in behind)
+        before: dict[int | str, int] = {}
+        for condition in (READY, WAITING):
+            for key, rank in _people(connection, destination, highest, condition).items():
+                before[key] = min(rank, before.get(key, rank))
+        free = [row.id for row in behind if all(before.get(key, row.rank) >= row.rank for key in _keys(row))]
+        _make_ready(connection, free)
+    return int(lowest)
+
+
+def _make_ready(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Put rows at the end of their waves: by their old ids they would count as claimed."""
+    kept = [column for column in outbox.columns if column.name not in {"id", "not_before"}]
+    for group in grouped(ids, KEYS_PER_QUERY):
+        these = outbox.c.id.in_(group)
+        connection.execute(
+            sa.insert(outbox).from_select(
+                [column.name for column in kept], sa.select(*kept).where(these).order_by(outbox.c.id)
+            )
+        )
+        connection.execute(sa.delete(outbox).where(these))
+
+
+def _people(
+    connection: sa.Connection, destination: str, rank: int, condition: sa.ColumnElement[bool]
+) -> dict[int | str, int]:
+    """Give whom rows of a lower rank are about: the contacts' keys and their addresses, and the lowest rank of each."""
+    query = sa.select(*_PERSON).where(outbox.c.destination == destination, condition, outbox.c.rank < rank)
+    people: dict[int | str, int] = {}
+    for row in connection.execute(query):
+        for key in (*_keys(row), *_previous(row)):
+            people[key] = min(row.rank, people.get(key, row.rank))
+    return people
+
+
+def _keys(row: sa.Row[Any]) -> tuple[int | str, ...]:
+    return row.contact_key, row.address.lower()
+
+
+def _previous(row: sa.Row[Any]) -> Iterator[str]:
+    """Give the address that a row moves a contact away from."""
+    if row.operation == Operation.READDRESS and (address := json.loads(row.payload).get("previous_address")):
+        yield address.lower()

@@ -21,6 +21,7 @@ class PlanStatus(StrEnum):
     """How far a plan has come."""
 
     PLANNED = "planned"
+    PART = "part"  # some of it was sent, or may have been; the rest waits for a word
     APPLYING = "applying"
     APPLIED = "applied"
     SUPERSEDED = "superseded"
@@ -68,7 +69,17 @@ class Plans:
         query = sa.select(plans).where(plans.c.destination == destination)
         if status is not None:
             query = query.where(plans.c.status == status.value)
-        return self._first(query.order_by(plans.c.created_at.desc(), plans.c.plan_id.desc()).limit(1))
+        return self._first(query.order_by(plans.c.created_at.desc(), plans.c.plan_id.desc()))
+
+    def applied(self, destination: str, since: datetime) -> list[StoredPlan]:
+        """Give the plans made since then that were applied to a destination."""
+        there = (plans.c.destination == destination) & (plans.c.created_at >= since)
+        return self._all(sa.select(plans).where(there, plans.c.status == PlanStatus.APPLIED.value))
+
+    def begun(self, destination: str) -> list[StoredPlan]:
+        """Give the plans of a destination that were begun and neither ended nor superseded."""
+        open_ones = plans.c.status.in_([PlanStatus.PART.value, PlanStatus.APPLYING.value])
+        return self._all(sa.select(plans).where(plans.c.destination == destination, open_ones))
 
     def set_status(self, plan_id: str, status: PlanStatus) -> None:
         """Say how far a plan has come."""
@@ -76,18 +87,22 @@ class Plans:
             connection.execute(sa.update(plans).where(plans.c.plan_id == plan_id).values(status=status.value))
 
     def _first(self, query: sa.Select[Any]) -> StoredPlan | None:
+        return next(iter(self._all(query.limit(1))), None)
+
+    def _all(self, query: sa.Select[Any]) -> list[StoredPlan]:
         with self._database.read() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            return None
-        return StoredPlan(
-            plan_id=row.plan_id,
-            destination=row.destination,
-            created_at=row.created_at,
-            status=PlanStatus(row.status),
-            snapshot_id=row.snapshot_id,
-            manifest=json.loads(row.manifest),
-        )
+            rows = connection.execute(query).all()
+        return [
+            StoredPlan(
+                plan_id=row.plan_id,
+                destination=row.destination,
+                created_at=row.created_at,
+                status=PlanStatus(row.status),
+                snapshot_id=row.snapshot_id,
+                manifest=json.loads(row.manifest),
+            )
+            for row in rows
+        ]
 
 
 class RunStatus(StrEnum):
@@ -152,6 +167,11 @@ class Runs:
             )
         return run
 
+    def note(self, run_id: str, report: Mapping[str, Any]) -> None:
+        """Store what a run that is at work is about, so that it is known also when the run is killed."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(report=_to_json(report)))
+
     def finish(self, run_id: str, *, exit_code: int, report: Mapping[str, Any]) -> None:
         """Store how a run ended: exit codes 0 and 1 are a finished one."""
         status = RunStatus.FINISHED if exit_code in (0, 1) else RunStatus.FAILED
@@ -169,11 +189,22 @@ class Runs:
 
     def newest(self, limit: int, destination: str | None = None) -> list[Run]:
         """Give the newest runs, of one destination if asked."""
-        query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.run_id.desc()).limit(limit)
+        query = sa.select(runs).limit(limit)
         if destination is not None:
             query = query.where(runs.c.destination == destination)
+        return self._found(query)
+
+    def get(self, run_id: str) -> Run | None:
+        """Give a run, None when there is none of that id."""
+        return next(iter(self._found(sa.select(runs).where(runs.c.run_id == run_id))), None)
+
+    def last_but(self, kind: str) -> Run | None:
+        """Give the newest run of any destination that is of another kind, None when there is none."""
+        return next(iter(self._found(sa.select(runs).where(runs.c.kind != kind).limit(1))), None)
+
+    def _found(self, query: sa.Select[Any]) -> list[Run]:
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.run_id.desc())).all()
         return [
             Run(
                 run_id=row.run_id,

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0001"
+HEAD: Final = "0004"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -165,7 +165,7 @@ plan = sa.Table(
 outbox = sa.Table(
     "outbox",
     METADATA,
-    sa.Column("id", _SERIAL, primary_key=True),
+    sa.Column("id", _SERIAL, primary_key=True, comment="only grows; a row that comes again gets a new one"),
     sa.Column("plan_id", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=False),
     sa.Column("contact_key", sa.BigInteger, nullable=False),
@@ -175,30 +175,35 @@ outbox = sa.Table(
     ),
     sa.Column("group_key", sa.Text, nullable=False, comment="the tag of an untag, else empty"),
     sa.Column("rank", sa.Integer, nullable=False, comment="wave: a lower one is sent before a higher one"),
-    sa.Column("address", sa.Text, comment="null once done"),
+    sa.Column("address", sa.Text, nullable=False),
     sa.Column("address_key", sa.BigInteger, nullable=False),
-    sa.Column("payload", sa.Text, comment="JSON: fields, tags, previous_address; null once done"),
+    sa.Column("payload", sa.Text, nullable=False, comment="JSON: fields, tags, previous_address"),
     sa.Column("before_hash", sa.LargeBinary(16), comment="row hash of the baseline that the plan saw"),
     sa.Column("desired_hash", sa.LargeBinary(16), comment="row hash of the state that the plan wants"),
-    sa.Column("status", sa.Text, nullable=False, comment="pending, claimed or done"),
-    sa.Column("claim_token", sa.BigInteger, comment="fencing token of the lease that claimed it"),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("not_before", Instant, comment="null: may be claimed now"),
-    sa.Column("created_at", Instant, nullable=False),
-    sa.Column("outcome", sa.Text, comment="an OutcomeStatus, once done"),
-    sa.Column("code", sa.Text),
-    sa.UniqueConstraint("plan_id", "contact_key", "operation", "group_key", name="uq_outbox_item"),
+    sa.Column("not_before", Instant, comment="null: does not wait"),
+    sqlite_autoincrement=True,
 )
 
-# The conditions of partial indexes, with literals: such an index serves only a query that shows them in its text.
-CLAIMED: Final = outbox.c.status == sa.literal_column("'claimed'")
-READY: Final = sa.and_(outbox.c.status == sa.literal_column("'pending'"), outbox.c.not_before.is_(None))
-WAITING: Final = sa.and_(outbox.c.status == sa.literal_column("'pending'"), outbox.c.not_before.is_not(None))
+claim = sa.Table(
+    "claim",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("step", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("group_key", sa.Text, primary_key=True),
+    sa.Column("last_id", sa.BigInteger, nullable=False, comment="outbox rows up to this one are claimed"),
+    sa.Column("token", sa.BigInteger, nullable=False, comment="fencing token of the lease that claimed them"),
+    sqlite_with_rowid=False,
+)
+
+# The conditions of partial indexes, without parameters: such an index serves only a query that shows them in its text.
+READY: Final = outbox.c.not_before.is_(None)
+WAITING: Final = outbox.c.not_before.is_not(None)
 
 for _name, _condition, _columns in (
     ("ix_outbox_ready", READY, ("destination", "rank", "step", "group_key", "id")),
-    ("ix_outbox_waiting", WAITING, ("destination", "not_before")),
-    ("ix_outbox_claimed", CLAIMED, ("destination",)),
+    ("ix_outbox_waiting", WAITING, ("destination", "not_before", "rank")),
 ):
     sa.Index(
         _name, *(outbox.c[name] for name in _columns), sqlite_where=_condition, postgresql_where=_condition
@@ -241,5 +246,24 @@ lease = sa.Table(
     sa.Column("token", sa.BigInteger, nullable=False, comment="grows with each holder: fencing"),
     sa.Column("expires_at", Instant, nullable=False),
     sa.Column("heartbeat", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+account_turns = sa.Table(
+    "account_turns",
+    METADATA,
+    sa.Column("account", sa.Text, primary_key=True, comment="Transport.account"),
+    sa.Column("state", sa.Text, nullable=False, comment="connectors.turns.Turns as JSON"),
+    sqlite_with_rowid=False,
+)
+
+pause = sa.Table(
+    "pause",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("opt_outs", sa.Boolean, nullable=False, comment="true: these are held back as well"),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("since", Instant, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -3,10 +3,10 @@
 This is the one place where a baseline is written. Nothing here talks to the ESP or reads its codes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -15,17 +15,17 @@ from ...core.consent import ConsentState
 from ...core.errors import StoreError
 from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from .baselines import confirm, end
-from .database import Database, insert
+from .database import Database, insert, insert_columns, remove
 from .destinations import see
 from .leases import Lease, check
 from .outbox import STEP, OutboxRow
-from .schema import CLAIMED, outbox, rejection, remote
+from .schema import microseconds, outbox, rejection, remote
 
 REJECTIONS: Final = pa.schema(
     [("contact_key", pa.int64()), ("operation", pa.string()), ("payload_hash", pa.binary())]
 )
 
-_AGAIN: Final = frozenset({OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN})
+_AGAIN: Final = frozenset({OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN, OutcomeStatus.EXISTS})
 _CONFIRMED: Final = frozenset({OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED})
 
 # Writes of the contact itself: one that gets through ends the rejection of any other.
@@ -38,7 +38,9 @@ class Settlement:
 
     `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the address
     now is there, None when nothing was learnt. `vacated` is the key of an address that the contact no longer has
-    there. `ended` are contacts whose baselines end, because this one has their address now. `not_before` is when a DEFERRED or UNKNOWN row may be claimed again, None for at once.
+    there. `ended` are contacts whose baselines end, because this one has their address now. `not_before` is when a
+    DEFERRED or UNKNOWN row may be claimed again, None for at once; `free` says that the try cost no attempt: the
+    account was throttled.
     """
 
     row: OutboxRow
@@ -48,6 +50,7 @@ class Settlement:
     vacated: int | None = None
     ended: tuple[int, ...] = ()
     not_before: datetime | None = None
+    free: bool = False
 
     def __post_init__(self) -> None:
         if self.baseline is not None and self.outcome.status not in _CONFIRMED:
@@ -81,15 +84,14 @@ class Settlements:
     def settle(self, lease: Lease, run_id: str, settlements: Sequence[Settlement]) -> None:
         """Store what became of claimed rows, in one transaction.
 
-        DEFERRED and UNKNOWN rows become pending again, one attempt older; a create that EXISTS becomes a pending
-        update; an ACCEPTED row stays claimed until its job says more; all others are done. Raises StoreError, with
-        nothing stored, when the lease went to another holder or a row is not claimed under it.
+        DEFERRED and UNKNOWN rows come again, one attempt older unless the try was free; a create that EXISTS comes
+        again as an update; an ACCEPTED row stays claimed until its job says more; all others are gone. Raises
+        StoreError, with nothing stored, when the lease went to another holder or a row was settled before.
         """
         now = self._clock()
         with self._database.write() as connection:
             check(connection, lease)
-            self._end_rows(connection, lease, settlements)
-            _convert(connection, [each.row for each in settlements if _is(each, OutcomeStatus.EXISTS)], now)
+            _end_rows(connection, lease, settlements)
             confirm(
                 connection,
                 lease.destination,
@@ -100,6 +102,13 @@ class Settlements:
             _forget_rejections(connection, lease.destination, settlements)
             rejected = [each for each in settlements if _is(each, OutcomeStatus.REJECTED)]
             _reject(connection, lease.destination, run_id, rejected, now)
+
+    def doubt(self, lease: Lease, states: Mapping[int, ContactState], rows: Sequence[OutboxRow]) -> None:
+        """End rows whose fate nobody knows, and put their contacts' baselines in doubt, in one transaction."""
+        with self._database.write() as connection:
+            check(connection, lease)
+            confirm(connection, lease.destination, states)
+            connection.execute(sa.delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
 
     def stream_rejections(self, destination: str) -> Iterator[pa.RecordBatch]:
         """Give every rejection as batches of REJECTIONS, in no order."""
@@ -129,62 +138,75 @@ class Settlements:
                 for row in connection.execute(query).mappings()
             ]
 
-    def _end_rows(self, connection: sa.Connection, lease: Lease, settlements: Sequence[Settlement]) -> None:
-        groups: dict[tuple[OutcomeStatus, str, datetime | None], list[int]] = {}
-        for each in settlements:
-            if not _is(each, OutcomeStatus.ACCEPTED):
-                place = (each.outcome.status, each.outcome.code, each.not_before)
-                groups.setdefault(place, []).append(each.row.id)
-        for (status, code, not_before), ids in groups.items():
-            values: dict[str, Any] = {"code": code, "claim_token": None}
-            if status in _AGAIN:
-                values |= {"status": "pending", "attempts": outbox.c.attempts + 1, "not_before": not_before}
-            else:
-                values |= {"status": "done", "outcome": status.value, "address": None, "payload": None}
-            ended = connection.execute(
-                sa.update(outbox)
-                .where(outbox.c.id.in_(ids), CLAIMED, outbox.c.claim_token == lease.token)
-                .values(values)
-            ).rowcount
-            if ended != len(ids):
-                raise StoreError(
-                    f'destination "{lease.destination}": {len(ids) - ended} of {len(ids)} outcomes are of changes '
-                    "that this run no longer holds. Nothing of this batch was stored; run again."
-                )
+    def rejection_counts(self, destination: str) -> list[tuple[str, str, int]]:
+        """Give how many rejections there are by code and reason, the most frequent first."""
+        number = sa.func.count()
+        query = (
+            sa.select(rejection.c.code, rejection.c.reason, number)
+            .where(rejection.c.destination == destination)
+            .group_by(rejection.c.code, rejection.c.reason)
+            .order_by(number.desc(), rejection.c.code, rejection.c.reason)
+        )
+        with self._database.read() as connection:
+            return [(code, reason, count) for code, reason, count in connection.execute(query)]
+
+    def forgive(self, destination: str, *, code: str | None = None, contact_key: int | None = None) -> int:
+        """Forget rejections, of a code or a contact if asked, so that they are tried again; give how many."""
+        which = [rejection.c.destination == destination]
+        if code is not None:
+            which.append(rejection.c.code == code)
+        if contact_key is not None:
+            which.append(rejection.c.contact_key == contact_key)
+        with self._database.write() as connection:
+            return connection.execute(sa.delete(rejection).where(*which)).rowcount
+
+    def restate(self, lease: Lease, states: Mapping[int, ContactState]) -> None:
+        """Store what was seen at the destination as what it confirmed, in one transaction."""
+        with self._database.write() as connection:
+            check(connection, lease)
+            confirm(connection, lease.destination, states)
 
 
 def _is(settlement: Settlement, status: OutcomeStatus) -> bool:
     return settlement.outcome.status is status
 
 
-def _convert(connection: sa.Connection, rows: Sequence[OutboxRow], now: datetime) -> None:
-    """Put updates in the place of creates that met a contact that exists."""
-    if not rows:
-        return
-    update = Operation.UPDATE.value
-    connection.execute(
-        insert(connection, outbox, on_conflict="ignore"),
-        [
-            {
-                "plan_id": row.plan_id,
-                "destination": row.destination,
-                "contact_key": row.contact_key,
-                "operation": update,
-                "step": STEP[update],
-                "group_key": row.group_key,
-                "rank": row.rank,
-                "address": row.address,
-                "address_key": row.address_key,
-                "payload": row.payload,
-                "before_hash": row.before_hash,
-                "desired_hash": row.desired_hash,
-                "status": "pending",
-                "attempts": 0,
-                "created_at": now,
-            }
-            for row in rows
-        ],
-    )
+def _end_rows(connection: sa.Connection, lease: Lease, settlements: Sequence[Settlement]) -> None:
+    """Take settled rows out of the outbox, and put in anew what comes again."""
+    ended = [each for each in settlements if not _is(each, OutcomeStatus.ACCEPTED)]
+    here = sa.delete(outbox).where(outbox.c.destination == lease.destination)
+    found = remove(connection, here, outbox.c.id, (each.row.id for each in ended))
+    if found != len(ended):
+        raise StoreError(
+            f'destination "{lease.destination}": {len(ended) - found} of {len(ended)} outcomes are of changes '
+            "that this run no longer holds. Nothing of this batch was stored; run again."
+        )
+    again = [_again(each) for each in ended if each.outcome.status in _AGAIN]
+    if again:
+        columns = {name: [row[name] for row in again] for name in again[0]}
+        insert_columns(connection, outbox, columns, {"destination": lease.destination}, on_conflict=None)
+
+
+def _again(settlement: Settlement) -> dict[str, object]:
+    """Give the outbox row that a settled one comes back as: as it was, but that a create which EXISTS is an update."""
+    row, exists = settlement.row, _is(settlement, OutcomeStatus.EXISTS)
+    operation = Operation.UPDATE if exists else row.operation
+    not_before = settlement.not_before
+    return {
+        "plan_id": row.plan_id,
+        "contact_key": row.contact_key,
+        "operation": operation.value,
+        "step": STEP[operation],
+        "group_key": row.group_key,
+        "rank": row.rank,
+        "address": row.address,
+        "address_key": row.address_key,
+        "payload": row.payload,
+        "before_hash": row.before_hash,
+        "desired_hash": row.desired_hash,
+        "attempts": row.attempts + (not settlement.free and not exists),
+        "not_before": None if not_before is None else microseconds(not_before),
+    }
 
 
 def _see(
@@ -202,6 +224,9 @@ def _see(
 def _forget_rejections(
     connection: sa.Connection, destination: str, settlements: Sequence[Settlement]
 ) -> None:
+    here = rejection.c.destination == destination
+    if connection.execute(sa.select(rejection.c.contact_key).where(here).limit(1)).first() is None:
+        return
     through: dict[frozenset[Operation], list[int]] = {}
     for each in settlements:
         if each.outcome.status in _CONFIRMED:
@@ -209,13 +234,9 @@ def _forget_rejections(
             operations = _WRITES if operation in _WRITES else frozenset({operation})
             through.setdefault(operations, []).append(each.row.contact_key)
     for operations, keys in through.items():
-        connection.execute(
-            sa.delete(rejection).where(
-                rejection.c.destination == destination,
-                rejection.c.contact_key.in_(keys),
-                rejection.c.operation.in_([operation.value for operation in operations]),
-            )
-        )
+        # No IN: `remove` has room for one, that of the keys.
+        those = sa.or_(*(rejection.c.operation == operation.value for operation in operations))
+        remove(connection, sa.delete(rejection).where(here, those), rejection.c.contact_key, keys)
 
 
 def _reject(

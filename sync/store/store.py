@@ -5,7 +5,6 @@ What is remembered, and how, is in the modules that its attributes come from.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +19,11 @@ from .destinations import Destinations
 from .keys import ContactKeys, load_or_create_key
 from .leases import Leases
 from .outbox import Outbox
+from .pauses import Pauses
 from .runs import Plans, Runs
 from .schema import fact
 from .settlement import Settlements
+from .turns import AccountTurns
 
 _FINGERPRINT = "contact_key_fingerprint"
 
@@ -45,6 +46,8 @@ class Store:
         self.settlements = Settlements(database, clock)
         self.runs = Runs(database, clock)
         self.leases = Leases(database, clock)
+        self.turns = AccountTurns(database)
+        self.pauses = Pauses(database, clock)
 
     @classmethod
     def open(
@@ -71,13 +74,11 @@ class Store:
     @classmethod
     def of(cls, project: Project) -> "Store":
         """Open a project's store. A new store's key file is made when the project names a file that is not there."""
-        setting = project.contact_key
 
         def key(new_store: bool) -> ContactKeys:  # noqa: FBT001 - the one thing that it is told
-            if setting.startswith("file:"):
-                path = project.folder / Path(setting.removeprefix("file:")).expanduser()
+            if path := project.contact_key_file():
                 return load_or_create_key(path, new_store=new_store)
-            return ContactKeys.parse(resolve_secret(setting, project.folder))
+            return ContactKeys.parse(resolve_secret(project.contact_key, project.folder))
 
         return cls.open(project.store_url(), key=key)
 

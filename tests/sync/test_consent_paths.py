@@ -13,7 +13,8 @@ from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.errors import ConfigError, GuardrailError
 from segue.core.model import OutcomeStatus
-from segue.sync import apply
+from segue.sync.courier import Courier
+from segue.sync.enqueue import enqueue
 from segue.sync.store.runs import PlanStatus, RunStatus
 from segue.sync.store.settlement import Settlements
 
@@ -92,7 +93,7 @@ def test_what_a_killed_run_left_is_not_sent_to_who_left_since(shop: Shop) -> Non
     shop.stock(2)
     shop.run()
     shop.customers["c00000"].spent = shop.customers["c00001"].spent = 60.0
-    with killed(apply._Courier.deliver, apply._Courier):
+    with killed(Courier.carry, Courier):
         shop.run()
     shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, address=ADDRESS)
     shop.run()
@@ -106,7 +107,7 @@ def test_what_a_killed_run_left_never_blocks_the_next(shop: Shop) -> None:
     shop.stock(2)
     shop.run()
     shop.customers["c00000"].spent = 60.0
-    with killed(apply._Courier.deliver, apply._Courier):
+    with killed(Courier.carry, Courier):
         shop.run()
     for path in (shop.folder / ".segue").rglob("steps-*.parquet"):
         path.unlink()
@@ -144,7 +145,7 @@ def test_a_begun_plan_ends_when_a_newer_one_begins(shop: Shop) -> None:
     shop.stock(2)
     shop.run()
     shop.customers["c00000"].spent = 60.0
-    with killed(apply._Courier.deliver, apply._Courier):
+    with killed(Courier.carry, Courier):
         shop.run()
     shop.customers["c00000"].spent = 70.0
     plan = shop.plan()
@@ -166,7 +167,7 @@ def test_an_opt_out_does_not_go_stale(shop: Shop) -> None:
     plan = shop.plan()
     with ExitStack() as stack:
         job = shop.job(stack)
-        assert apply.enqueue(plan, _Elsewhere(job.store)) == 0  # type: ignore[arg-type]  # only its baselines differ
+        assert enqueue(plan, _Elsewhere(job.store)) == 0  # type: ignore[arg-type]  # only its baselines differ
     shop.apply(plan.plan_id)
     assert shop.members()[ADDRESS]["status"] == "unsubscribed"
 
@@ -175,7 +176,8 @@ class _Elsewhere:
     """A store whose every baseline moved since the plan."""
 
     def __init__(self, store: Any) -> None:
-        self.outbox, self.plans, self.baselines = store.outbox, store.plans, self
+        self.outbox, self.plans, self.destinations = store.outbox, store.plans, store.destinations
+        self.baselines = self
 
     def hashes(self, _destination: str, keys: Any) -> dict[int, bytes]:
         return dict.fromkeys(keys, b"moved")
@@ -183,7 +185,7 @@ class _Elsewhere:
 
 def test_an_answer_that_never_came_is_not_called_clean(shop: Shop) -> None:
     shop.stock(2)
-    lost = Fault(kind=FaultKind.LOST_ANSWER, count=3, method="POST", path=f"lists/{shop.sandbox.audience}$")
+    lost = Fault(kind=FaultKind.LOST_ANSWER, count=4, method="POST", path=f"lists/{shop.sandbox.audience}$")
     shop.sandbox.emulator.faults.arm([lost])
     report = shop.run()
     assert report.waiting == 2
@@ -375,7 +377,7 @@ def test_who_was_erased_at_the_esp_is_not_created_again_after_an_opt_out_that_fo
 
 def test_a_run_that_something_else_ended_is_not_called_finished(shop: Shop) -> None:
     shop.stock(1)
-    with killed(apply._Courier.deliver, apply._Courier):
+    with killed(Courier.carry, Courier):
         shop.run()
     shop.run()
     with ExitStack() as stack:

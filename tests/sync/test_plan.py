@@ -24,7 +24,8 @@ from segue.core.model import (
     Operation,
     RateLimit,
 )
-from segue.sync.plan import Known, Plan, build_plan
+from segue.sync.diff import Known
+from segue.sync.plan import Plan, build_plan
 from segue.sync.store.keys import ContactKeys
 
 KEYS = ContactKeys(b"k" * 32)
@@ -271,6 +272,18 @@ def test_a_contact_of_the_esp_is_enriched_without_a_grant_of_ours(planned: Plann
     assert plan.new_contacts == 0
 
 
+def test_who_is_in_the_audience_and_new_to_us_is_adopted_and_neither_created_nor_billed(
+    planned: Planner,
+) -> None:
+    plan = planned(Person("ada", remote="subscribed"), Person("ben"), settled("cem", fields={"SG_RFM": "1"}))
+    assert (plan.adopted, plan.new_contacts) == (1, 1)
+    assert plan.operations == {"create": 1, "update": 2}
+
+
+def test_who_has_left_the_audience_is_not_adopted(planned: Planner) -> None:
+    assert planned(Person("ada", remote="unsubscribed")).adopted == 0
+
+
 def test_two_contacts_of_one_address_are_written_once(planned: Planner) -> None:
     people = [Person("ada", address="both@shop.example"), Person("ben", address="both@shop.example")]
     plan = planned(*people)
@@ -301,8 +314,124 @@ def test_a_new_address_does_not_bring_back_who_left_under_the_old_one(planned: P
     assert reasons(plan) == {"ada": "withdrawn"}
 
 
+def moving(name: str, old: str, new: str, remote: str | None = "subscribed", **more: Any) -> Person:
+    """A contact that was confirmed at one address and has another one now."""
+    before = ContactState(address=old, fields={"SG_RFM": "555"}, tags=frozenset({"segue: VIP"}))
+    return Person(name, address=new, baseline=before, remote=remote, remote_address=old, **more)
+
+
+def waves(plan: Plan) -> list[list[tuple[str, str]]]:
+    """Operation and contact of what is sent, in the groups that wait for each other."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for row in pq.read_table(plan.steps).to_pylist():
+        found.setdefault(row["rank"], []).append((row["operation"], row["contact_id"]))
+    return [sorted(wave) for _, wave in sorted(found.items())]
+
+
+def test_who_takes_an_address_moves_after_who_leaves_it(planned: Planner) -> None:
+    dan = settled("dan", fields={"SG_RFM": "1"}, tags=())
+    plan = planned(moving("ada", "a", "b"), moving("ben", "b", "c"), moving("cem", "c", "d"), dan)
+    assert waves(plan) == [
+        [("readdress", "cem")],
+        [("readdress", "ben")],
+        [("readdress", "ada")],
+        [("update", "dan")],
+        [("untag", "dan")],
+    ]
+
+
+@pytest.mark.parametrize("taker", [Person("ada", address="b"), moving("ada", "a", "b", remote=None)])
+def test_who_is_not_there_is_created_after_who_leaves_the_address(planned: Planner, taker: Person) -> None:
+    plan = planned(taker, moving("ben", "b", "c"), Person("cem"))
+    written = [wave for wave in waves(plan) if wave != [("untag", "ada")]]
+    assert written == [[("create", "cem")], [("readdress", "ben")], [("create", "ada")]]
+    assert (plan.new_contacts, plan.adopted) == (2, 0)
+
+
+def test_contacts_that_swap_addresses_adopt_each_other(planned: Planner) -> None:
+    plan = planned(moving("ada", "a", "b"), moving("ben", "b", "a"))
+    assert waves(plan) == [[("update", "ada"), ("update", "ben")]]
+
+
+def test_who_takes_an_address_that_is_left_needs_a_grant_as_for_any_new_one(planned: Planner) -> None:
+    plan = planned(moving("ada", "a", "b", consent=ConsentRecord()), moving("ben", "b", "c"))
+    assert reasons(plan) == {"ada": "no_grant"}
+    assert waves(plan) == [[("readdress", "ben")]]
+
+
+def test_nobody_takes_the_address_of_who_leaves_for_good(planned: Planner) -> None:
+    """The opt-out goes to that address first, so whoever takes it could not be mailed there."""
+    plan = planned(moving("ada", "a", "b"), moving("ben", "b", "c", consent=LEFT), moving("cem", "x", "a"))
+    assert reasons(plan) == {"ada": "withdrawn", "ben": "withdrawn"}
+    assert steps(plan)[0] == ("opt_out", "ben", "")
+    assert "ada" not in {contact for _, contact, _ in steps(plan)}
+
+
+def test_who_cannot_move_leaves_the_address_to_who_has_it_now(planned: Planner) -> None:
+    ada, ben = moving("ada", "a", "b", tags=()), moving("ben", "b", "c", refused="readdress")
+    plan = planned(ada, ben)
+    assert reasons(plan) == {"ben": "rejected_before"}
+    assert waves(plan) == [[("untag", "ada"), ("untag", "ben")], [("update", "ada")]]
+    heirs = [row["heir_of"] for row in pq.read_table(plan.steps).to_pylist() if row["operation"] == "update"]
+    assert heirs == [[ben.key]]
+
+
+def test_a_refusal_to_take_an_address_does_not_outlast_who_had_it(planned: Planner) -> None:
+    plan = planned(moving("ada", "a", "b", refused="readdress"), moving("ben", "b", "c"))
+    assert waves(plan) == [[("readdress", "ben")], [("readdress", "ada")]]
+
+
+def test_nobody_takes_along_the_member_of_who_stays(planned: Planner) -> None:
+    stays = dataclasses.replace(moving("ada", "b", "b"), consent=GRANTED)
+    assert waves(planned(stays, moving("ben", "b", "c"))) == [[("create", "ben")]]
+
+
+def test_two_who_were_confirmed_at_one_address_do_not_both_take_it_along(planned: Planner) -> None:
+    plan = planned(moving("ada", "b", "c"), moving("ben", "b", "d"))
+    assert sorted(plan.operations) == ["create", "readdress", "untag"]
+
+
+def test_a_tag_is_lost_where_the_contact_still_is(planned: Planner) -> None:
+    """At the new address, if the move is refused, it may be somebody else's."""
+    plan = planned(moving("ada", "a", "b", tags=()))
+    sent = [(row["operation"], row["address"]) for row in pq.read_table(plan.steps).to_pylist()]
+    assert sent == [("untag", "a"), ("readdress", "b")]
+
+
 def test_a_contact_that_is_gone_loses_our_tags_and_nothing_else(planned: Planner) -> None:
     assert steps(planned(settled("ada", gone=True), settled("ben"))) == [("untag", None, "segue: VIP")]
+
+
+def test_the_date_of_a_departure_is_the_same_in_every_time_zone(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")  # where DuckDB reads the zone of a new database from
+    plan = planned(Person("ada", consent=LEFT))
+    (row,) = pq.read_table(plan.withheld_contacts).to_pylist()
+    assert row["since"].replace(tzinfo=UTC) == LEFT.withdrawn_at
+
+
+def test_a_field_counts_as_changed_when_it_comes_goes_or_moves(planned: Planner) -> None:
+    before = {"SG_A": "1", "SG_B": "1", "SG_C": "1"}
+    after = {"SG_A": "1", "SG_B": "2", "SG_D": "1"}
+    ada = dataclasses.replace(settled("ada", fields=after), baseline=Person("ada", fields=before).desired())
+    assert planned(ada).fields_changed == {"SG_B": 1, "SG_C": 1, "SG_D": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"', "\\", "/", "'", "é", "\N{PARTY POPPER}", "\u2028", "\x7f", "{}", ",", " ", "\t", "\n"],
+    ids=ascii,
+)
+def test_a_confirmed_text_is_the_same_text_in_sql(planned: Planner, text: str) -> None:
+    odd = Person(
+        "ada",
+        address=f"a{text}b@shop.example",
+        fields={"SG_RFM": f"a{text}b"},
+        tags=(f"a{text}b", f"{text}a"),
+    )
+    plan = planned(dataclasses.replace(odd, baseline=odd.desired(), remote="subscribed"))
+    assert plan.unchanged == 1
 
 
 def test_requests_are_the_least_that_batch_sizes_allow(planned: Planner) -> None:

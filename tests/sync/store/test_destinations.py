@@ -1,6 +1,7 @@
 import pyarrow as pa
 
 from segue.core.consent import ConsentState
+from segue.sync.store.columns import ROWS
 from segue.sync.store.destinations import REMOTE
 from segue.sync.store.store import Store
 
@@ -25,10 +26,10 @@ def test_of_one_address_twice_in_a_batch_the_later_counts(store: Store) -> None:
 
 
 def test_more_than_one_group_of_remote_contacts_streams_back_whole(store: Store) -> None:
-    count = 45_000
+    count = 2 * ROWS + 5_000
     store.destinations.record_remote("d", ((key, ConsentState.SUBSCRIBED) for key in range(count)))
     batches = list(store.destinations.stream_remote("d"))
-    assert max(batch.num_rows for batch in batches) <= 20_000
+    assert max(batch.num_rows for batch in batches) <= ROWS
     assert sorted(pa.Table.from_batches(batches)["address_key"].to_pylist()) == list(range(count))
 
 

@@ -1,9 +1,8 @@
 """The outbox and its settling, with the baselines and rejections that come of it."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -15,67 +14,33 @@ from sqlalchemy import event
 
 from segue.core.consent import ConsentState
 from segue.core.errors import StoreError
-from segue.core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
+from segue.core.model import Change, ContactState, Operation, OutcomeStatus
 from segue.sync.store import schema
 from segue.sync.store.baselines import HASHES, PAYLOADS
 from segue.sync.store.leases import Lease
-from segue.sync.store.outbox import ITEMS, OutboxRow
+from segue.sync.store.outbox import OutboxRow
 from segue.sync.store.settlement import REJECTIONS, Settlement
 from segue.sync.store.store import Store
 
 from ...conftest import Clock
+from .changes import (
+    ALL,
+    CREATE,
+    OPT_OUT,
+    TTL,
+    UNTAG,
+    UPDATE,
+    applied,
+    digest,
+    item,
+    keys,
+    settled,
+    state,
+    table,
+    take,
+)
 
 Claim = Callable[..., OutboxRow]
-
-TTL = timedelta(minutes=2)
-CREATE, UPDATE, UNTAG, OPT_OUT = Operation.CREATE, Operation.UPDATE, Operation.UNTAG, Operation.OPT_OUT
-ALL = dict.fromkeys(Operation, 500)
-
-
-def digest(text: str) -> bytes:
-    return hashlib.md5(text.encode(), usedforsecurity=False).digest()
-
-
-def item(
-    key: int, operation: Operation = UPDATE, *, group: str = "", rank: int = 0, desired: str = "v1"
-) -> dict[str, Any]:
-    return {
-        "contact_key": key,
-        "operation": operation.value,
-        "group_key": group,
-        "rank": rank,
-        "address": f"c{key}@shop.test",
-        "address_key": key + 1000,
-        "payload": json.dumps({"fields": {"SG_A": "1", "SG_B": None}, "tags": ["segue: loyal"]}),
-        "before_hash": None if operation is CREATE else digest("before"),
-        "desired_hash": digest(desired),
-    }
-
-
-def table(*items: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(items), schema=ITEMS)
-
-
-def state(key: int) -> ContactState:
-    return ContactState(address=f"c{key}@shop.test", fields={"SG_A": "é1"}, tags=frozenset({"segue: loyal"}))
-
-
-def settled(
-    row: OutboxRow, status: OutcomeStatus, *, code: str = "", reason: str = "", **rest: Any
-) -> Settlement:
-    outcome = Outcome(status=status, code=code, reason=reason)
-    return Settlement(row=row, outcome=outcome, **rest)
-
-
-def applied(row: OutboxRow) -> Settlement:
-    return settled(
-        row, OutcomeStatus.APPLIED, baseline=state(row.contact_key), remote_state=ConsentState.SUBSCRIBED
-    )
-
-
-@pytest.fixture
-def lease(store: Store) -> Lease:
-    return store.leases.acquire("d", TTL)
 
 
 @pytest.fixture
@@ -84,14 +49,10 @@ def claimed(store: Store, lease: Lease) -> Claim:
 
     def claim(each: dict[str, Any], plan_id: str = "p") -> OutboxRow:
         store.outbox.enqueue(plan_id, "d", table(each))
-        (row,) = store.outbox.claim(lease, ALL)
+        (row,) = take(store, lease, ALL)
         return row
 
     return claim
-
-
-def keys(rows: list[OutboxRow]) -> list[int]:
-    return [row.contact_key for row in rows]
 
 
 def test_a_claimed_row_says_what_was_enqueued(claimed: Claim) -> None:
@@ -125,25 +86,25 @@ def test_a_batch_has_one_wave_one_operation_and_one_group_in_the_order_of_sendin
         ),
     )
     batches = []
-    while rows := store.outbox.claim(lease, ALL):
+    while rows := take(store, lease, ALL):
         batches.append(keys(rows))
+        store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.UNCHANGED) for row in rows])
     assert batches == [[8], [5], [4], [2, 6], [3], [1, 7]]
 
 
 def test_a_batch_is_as_large_as_its_operation_allows(store: Store, lease: Lease) -> None:
     store.outbox.enqueue("p", "d", table(*(item(key) for key in range(7)), item(9, CREATE)))
     sizes = {UPDATE: 3}  # creates are not asked for
-    assert [keys(store.outbox.claim(lease, sizes)) for _ in range(4)] == [[0, 1, 2], [3, 4, 5], [6], []]
+    assert [keys(take(store, lease, sizes)) for _ in range(4)] == [[0, 1, 2], [3, 4, 5], [6], []]
     assert store.outbox.pending_counts("d") == {(CREATE, ""): 1}
 
 
-def test_enqueueing_a_plan_again_adds_only_what_is_missing(store: Store, lease: Lease) -> None:
+def test_enqueueing_a_plan_again_leaves_exactly_its_rows(store: Store, lease: Lease) -> None:
     assert store.outbox.enqueue("p", "d", table(item(1), item(2))) == 2
-    (first, _) = store.outbox.claim(lease, ALL)
-    store.settlements.settle(lease, "r", [applied(first)])
-    assert store.outbox.enqueue("p", "d", table(item(1), item(2), item(3)).to_reader()) == 1
-    assert keys(store.outbox.claim(lease, ALL)) == [3]
-    assert store.outbox.enqueue("another plan", "d", table(item(1))) == 1
+    assert store.outbox.enqueue("another plan", "d", table(item(1, OPT_OUT))) == 1
+    take(store, lease, {UPDATE: 1})
+    assert store.outbox.enqueue("p", "d", table(item(1), item(2), item(3)).to_reader()) == 3
+    assert [keys(take(store, lease, ALL)) for _ in range(3)] == [[1], [1, 2, 3], []]
 
 
 def test_several_threads_share_the_rows_without_overlap_or_gap(store: Store, lease: Lease) -> None:
@@ -151,7 +112,7 @@ def test_several_threads_share_the_rows_without_overlap_or_gap(store: Store, lea
 
     def work(_: int) -> list[int]:
         taken: list[int] = []
-        while rows := store.outbox.claim(lease, {UPDATE: 10}):
+        while rows := take(store, lease, {UPDATE: 10}):
             assert len(rows) == 10
             taken += keys(rows)
         return taken
@@ -165,7 +126,7 @@ def test_counts_are_by_operation_and_group_and_include_those_that_wait(
 ) -> None:
     store.outbox.enqueue("p", "d", table(item(1), item(2), item(3, UNTAG, group="t")))
     store.outbox.enqueue("p", "other", table(item(1, OPT_OUT)))
-    rows = store.outbox.claim(lease, {UPDATE: 1})
+    rows = take(store, lease, {UPDATE: 1})
     assert store.outbox.pending_counts("d") == {(UPDATE, ""): 1, (UNTAG, "t"): 1}
     later = clock.now + timedelta(hours=1)
     store.settlements.settle(lease, "r", [settled(rows[0], OutcomeStatus.DEFERRED, not_before=later)])
@@ -175,11 +136,11 @@ def test_counts_are_by_operation_and_group_and_include_those_that_wait(
 def test_the_claims_of_a_dead_run_are_taken_up_by_the_next(store: Store, clock: Clock) -> None:
     dead = store.leases.acquire("d", TTL, holder="elsewhere process 1")
     store.outbox.enqueue("p", "d", table(item(1), item(2)))
-    (lost,) = store.outbox.claim(dead, {UPDATE: 1})
+    (lost,) = take(store, dead, {UPDATE: 1})
     clock.advance(TTL)
     lease = store.leases.acquire("d", TTL)
     assert store.outbox.release_claims(lease) == 1
-    assert [(row.contact_key, row.attempts) for row in store.outbox.claim(lease, ALL)] == [(1, 1), (2, 0)]
+    assert [(row.contact_key, row.attempts) for row in take(store, lease, ALL)] == [(1, 1), (2, 0)]
     assert store.outbox.release_claims(lease) == 0  # its own are not lost
     with pytest.raises(StoreError, match="took over"):
         store.settlements.settle(dead, "r", [applied(lost)])
@@ -188,7 +149,7 @@ def test_the_claims_of_a_dead_run_are_taken_up_by_the_next(store: Store, clock: 
 def test_a_discarded_plan_is_gone_but_for_what_is_on_its_way(store: Store, lease: Lease) -> None:
     store.outbox.enqueue("p", "d", table(item(1), item(2), item(3)))
     store.outbox.enqueue("q", "d", table(item(1)))
-    first, second = store.outbox.claim(lease, {UPDATE: 2})
+    first, second = take(store, lease, {UPDATE: 2})
     store.settlements.settle(lease, "r", [applied(first)])
     store.outbox.discard("p")
     with store._database.read() as connection:
@@ -232,11 +193,12 @@ def test_only_a_confirmed_outcome_can_carry_a_baseline(claimed: Claim, status: O
         settled(row, status, baseline=state(1))
 
 
-def test_what_a_done_row_said_about_a_person_is_blanked(store: Store, claimed: Claim, lease: Lease) -> None:
+def test_nothing_is_left_of_what_a_done_row_said_about_a_person(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
     store.settlements.settle(lease, "r", [applied(claimed(item(1)))])
     with store._database.read() as connection:
-        row = connection.execute(sa.select(schema.outbox)).one()
-    assert (row.status, row.outcome, row.address, row.payload) == ("done", "applied", None, None)
+        assert connection.execute(sa.select(schema.outbox)).all() == []
 
 
 @pytest.mark.parametrize("status", [OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN])
@@ -246,20 +208,25 @@ def test_what_is_not_known_or_not_now_comes_again(
     row = claimed(item(1))
     later = clock.now + timedelta(minutes=5)
     store.settlements.settle(lease, "r", [settled(row, status, not_before=later)])
-    assert store.outbox.claim(lease, ALL) == []
+    assert take(store, lease, ALL) == []
     clock.advance(timedelta(minutes=5))
-    (again,) = store.outbox.claim(lease, ALL)
-    assert (again.id, again.attempts, again.payload) == (row.id, 1, row.payload)
+    (again,) = take(store, lease, ALL)
+    assert replace(again, id=row.id, attempts=0) == row
+    assert again.attempts == 1
+    with pytest.raises(StoreError, match="no longer holds"):
+        store.settlements.settle(lease, "r", [applied(row)])  # by the old id nobody has it any more
     store.settlements.settle(lease, "r", [settled(again, status)])
-    assert store.outbox.claim(lease, ALL)[0].attempts == 2
+    (third,) = take(store, lease, ALL)
+    assert third.attempts == 2
+    store.settlements.settle(lease, "r", [settled(third, status, free=True)])
+    assert take(store, lease, ALL)[0].attempts == 2
 
 
 def test_a_create_that_meets_a_contact_becomes_an_update_once(store: Store, lease: Lease) -> None:
     store.outbox.enqueue("p", "d", table(item(1, CREATE), item(2, CREATE), item(3)))
-    first, second = store.outbox.claim(lease, ALL)
+    first, second = take(store, lease, ALL)
     store.settlements.settle(lease, "r", [settled(first, OutcomeStatus.EXISTS), applied(second)])
-    assert store.outbox.enqueue("p", "d", table(item(1, CREATE))) == 0
-    rows = store.outbox.claim(lease, ALL)
+    rows = take(store, lease, ALL)
     assert sorted(keys(rows)) == [1, 3]
     assert {row.operation for row in rows} == {UPDATE}
     converted = next(row for row in rows if row.contact_key == 1)
@@ -276,7 +243,7 @@ def test_only_a_create_can_meet_a_contact_that_exists(claimed: Claim) -> None:
 def test_an_accepted_row_stays_claimed(store: Store, claimed: Claim, lease: Lease) -> None:
     row = claimed(item(1))
     store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.ACCEPTED)])
-    assert store.outbox.claim(lease, ALL) == []
+    assert take(store, lease, ALL) == []
     store.settlements.settle(lease, "r", [applied(row)])
     assert store.baselines.count("d") == 1
 
@@ -288,12 +255,12 @@ def test_what_was_not_written_keeps_its_old_baseline(
     store.settlements.settle(lease, "r", [applied(claimed(item(1)))])
     store.settlements.settle(lease, "r", [settled(claimed(item(1), "q"), status)])
     assert store.baselines.hashes("d", [1]) == {1: state(1).digest()}
-    assert store.outbox.claim(lease, ALL) == []
+    assert take(store, lease, ALL) == []
 
 
 def test_a_batch_settles_whole_or_not_at_all(store: Store, lease: Lease) -> None:
     store.outbox.enqueue("p", "d", table(item(1), item(2)))
-    first, second = store.outbox.claim(lease, ALL)
+    first, second = take(store, lease, ALL)
     store.settlements.settle(lease, "r", [applied(first)])
     with pytest.raises(StoreError, match="1 of 2 outcomes"):
         store.settlements.settle(lease, "r", [applied(second), applied(first)])
@@ -345,7 +312,7 @@ def test_the_same_payload_refused_again_is_one_rejection(
     clock.advance(timedelta(days=1))
     lease = store.leases.acquire("d", TTL)
     store.outbox.enqueue("q", "d", table(item(1)))
-    store.settlements.settle(lease, "run 2", [rejected(store.outbox.claim(lease, ALL)[0], "other_code")])
+    store.settlements.settle(lease, "run 2", [rejected(take(store, lease, ALL)[0], "other_code")])
     (found,) = store.settlements.rejections("d", 10)
     assert (found.first_at, found.last_at, found.attempts) == (first_at, clock.now, 2)
     assert (found.code, found.run_id) == ("other_code", "run 2")
@@ -381,7 +348,7 @@ def test_rejections_are_listed_newest_first_up_to_a_limit(
 def test_payloads_of_many_contacts_stream_in_parts(store: Store, lease: Lease) -> None:
     count = 12_000
     store.outbox.enqueue("p", "d", table(*(item(key, CREATE) for key in range(count))))
-    while rows := store.outbox.claim(lease, {CREATE: 5000}):
+    while rows := take(store, lease, {CREATE: 5000}):
         store.settlements.settle(lease, "r", [applied(row) for row in rows])
     asked = pa.chunked_array([pa.array(range(0, count, 2)), pa.array([count + 1])])
     batches = list(store.baselines.stream_payloads("d", asked))
@@ -401,7 +368,7 @@ def test_the_next_batch_is_found_by_walking_the_index(store: Store, lease: Lease
         statements.append((statement, values))
 
     store.outbox.enqueue("p", "d", table(item(1)))
-    store.outbox.claim(lease, {UPDATE: 10})
+    take(store, lease, {UPDATE: 10})
     seen = [each for each in statements if each[0].lstrip().startswith(("SELECT", "UPDATE"))]
     with store._database.read() as connection:
         plans = "\n".join(

@@ -1,5 +1,6 @@
 import contextlib
 import sqlite3
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -8,13 +9,16 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, exc
 
 from segue.core.config import load_project
 from segue.core.errors import ConfigError, StoreError
+from segue.core.model import Operation
 from segue.sync.store import migrate, schema
 from segue.sync.store.database import Database, parse_url
 from segue.sync.store.keys import ContactKeys
@@ -50,12 +54,59 @@ def test_partial_indexes_have_the_declared_conditions(store_url: str) -> None:
         for name, index in indexes.items()
         if name and name.startswith("ix_outbox")
     }
-    assert set(conditions) == {"ix_outbox_ready", "ix_outbox_waiting", "ix_outbox_claimed"}
-    assert all("'pending'" in conditions[name] for name in ("ix_outbox_ready", "ix_outbox_waiting"))
+    assert set(conditions) == {"ix_outbox_ready", "ix_outbox_waiting"}
+    assert "not_before IS NULL" in conditions["ix_outbox_ready"]
+    assert "not_before IS NOT NULL" in conditions["ix_outbox_waiting"]
 
 
 def test_the_newest_revision_is_the_one_that_the_schema_names() -> None:
     assert ScriptDirectory(str(migrate.FOLDER)).get_current_head() == schema.HEAD
+
+
+def test_a_store_of_the_first_schema_upgrades_with_what_it_holds(store_url: str) -> None:
+    engine = sa.create_engine(parse_url(store_url))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrate.FOLDER))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(sa.text("insert into cursor values ('d', 'pull', '2026-01-01')"))
+        for key, status, address, token, not_before in (
+            (1, "pending", "c1@shop.test", None, None),
+            (2, "claimed", "c2@shop.test", 1, None),
+            (3, "pending", "c3@shop.test", None, 1),
+            (4, "done", None, None, None),
+        ):
+            row = {
+                "plan_id": "p",
+                "destination": "d",
+                "contact_key": key,
+                "operation": "update",
+                "step": 2,
+                "group_key": "",
+                "rank": 4,
+                "address": address,
+                "address_key": key + 1000,
+                "payload": address and '{"fields": {"SG_A": "1"}}',
+                "before_hash": b"b" * 16,
+                "desired_hash": None,
+                "status": status,
+                "claim_token": token,
+                "attempts": 3,
+                "not_before": not_before,
+                "created_at": 0,
+            }
+            names = ", ".join(row)
+            values = ", ".join(f":{name}" for name in row)
+            connection.execute(sa.text(f"insert into outbox ({names}) values ({values})"), row)
+    engine.dispose()
+    with open_store(store_url) as store:
+        assert store.destinations.cursor("d", "pull") == "2026-01-01"
+        lease = store.leases.acquire("d", timedelta(minutes=1))
+        ((first, second, third),) = store.outbox.claim(lease, {Operation.UPDATE: 10})
+        assert (first.contact_key, first.attempts, second.contact_key, second.attempts) == (1, 3, 2, 4)
+        assert (third.contact_key, third.address, third.before_hash) == (3, "c3@shop.test", b"b" * 16)
 
 
 def test_a_store_opens_again_with_what_was_stored(store_url: str) -> None:
@@ -124,6 +175,38 @@ def test_sqlite_is_durable_and_private(tmp_path: Path) -> None:
         }
         assert path.stat().st_mode & 0o777 == 0o600
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize(
+    ("store_url", "setting", "durable", "quick"),
+    [("sqlite", "pragma synchronous", 2, 1), ("postgresql", "show synchronous_commit", "on", "off")],
+    indirect=["store_url"],
+)
+def test_a_write_that_need_not_be_durable_does_not_loosen_the_next_one(
+    store_url: str, setting: str, durable: object, quick: object
+) -> None:
+    with open_store(store_url) as store:
+        for wanted in (True, False, True, True, False, True):
+            with store._database.write(durable=wanted) as connection:
+                if wanted and durable == "on":  # the tests' server flushes nothing by itself
+                    continue
+                assert connection.exec_driver_sql(setting).scalar() == (durable if wanted else quick)
+
+
+def test_a_bulk_insert_that_fails_shows_nothing_of_what_was_written(postgres_database: str) -> None:
+    address = "ann@shop.test"
+    with open_store(postgres_database) as store:
+        with psycopg.connect(postgres_database, autocommit=True) as connection:
+            connection.execute(
+                "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$"
+            )
+            connection.execute(
+                "create trigger t before insert on outbox for each row execute function refuse()"
+            )
+        with pytest.raises(exc.DBAPIError, match="no") as error:
+            store.outbox.urge("d", [(1, address, 2)])
+    assert "COPY outbox, line 1" in str(error.value.__cause__)
+    assert address not in "".join(traceback.format_exception(error.value))
 
 
 def test_a_second_writer_that_waits_in_vain_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,263 @@
+"""One claimed batch on its way: through the gate, out by the connector, and back as settlements.
+
+`connector.write` is called in one place, `Courier._send`, directly after the gate. A courier only reads the store, so
+several batches can be under way at the same time; what it brings back is stored by `apply`.
+
+Nothing is resent here: what may succeed later goes back to the outbox, and so through the gate again, because a resend
+would carry an answer of the gate that is older than the person's last word. What a batch is refused for as a whole
+hides in one of its items: it is halved until that one stands alone, each half gated anew.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, Final
+
+from ..connectors.base import Connector
+from ..connectors.limiter import urgent
+from ..core.consent import NOTHING_RECORDED, ConsentState
+from ..core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
+from ..core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
+from .gate import admit, certify, of_former, standing_of
+from .store.outbox import OutboxRow
+from .store.settlement import Settlement
+from .store.store import Store
+
+NEXT_RUN: Final = timedelta(minutes=10)
+"""Rows put off for so long are left to the next run."""
+
+# A lost answer is asked for again so often in one run.
+_ATTEMPTS: Final = 4
+# From this try on a batch that the ESP falls over is halved, until so many pieces have failed.
+_HALVED_FROM: Final = 3
+_FAILURES: Final = 40
+_BLIND_FAILURES: Final = 7  # the whole, both halves and all quarters: then it is the account after all
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of one claimed batch. `error` is set when the account failed, for all of it or a part."""
+
+    settlements: tuple[Settlement, ...]
+    error: DestinationError | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passed:
+    """One row that may go: `said` is its payload, `change` what the gate made of it."""
+
+    row: OutboxRow
+    said: Mapping[str, Any]
+    change: Change
+
+
+class Courier:
+    """Takes batches of one destination out. Safe to share between threads, a contact in one of them at a time."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        store: Store,
+        destination: str,
+        *,
+        double_opt_in: bool,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._connector = connector
+        self._store = store
+        self._destination = destination
+        self._double_opt_in = double_opt_in
+        self._clock = clock
+
+    def carry(self, rows: Sequence[OutboxRow], *, troubled: bool) -> Delivery:
+        """Gate and send one batch, in pieces if need be.
+
+        `troubled` says that the account has served nobody well since it last failed.
+        """
+        back: list[Settlement] = []
+        error: DestinationError | None = None
+        served, failures = False, 0
+        pieces = deque([rows])
+        while pieces:
+            rows = pieces.popleft()
+            passed, withheld = self._gate(rows)
+            back += [self._not_done(row, outcome) for row, outcome in withheld]
+            if not passed:
+                continue
+            rows = [each.row for each in passed]
+            try:
+                outcomes = self._send([each.change for each in passed])
+            except RejectedBatchError as refusal:
+                served = True
+                if len(rows) > 1:
+                    pieces.extend(_halves(rows))
+                    continue
+                outcomes = [Outcome(status=OutcomeStatus.REJECTED, code=refusal.code, reason=refusal.message)]
+            except OutcomeUnknownError as lost:
+                unknown = Outcome(status=OutcomeStatus.UNKNOWN, code="no_answer", reason=lost.message)
+                outcomes = [unknown] * len(rows)
+            except DestinationError as failure:
+                failures += 1
+                tried = max(row.attempts for row in rows) + 1
+                ours = tried >= _HALVED_FROM and self._is_ours(failure, served=served, troubled=troubled)
+                if ours and len(rows) > 1 and failures < (_FAILURES if served else _BLIND_FAILURES):
+                    pieces.extend(_halves(rows))
+                    continue
+                error = failure
+                if ours and (served or len(rows) == 1):
+                    back += self._put_off(rows, failure, not_before=self._clock() + NEXT_RUN)
+                    continue
+                rows = [*rows, *chain.from_iterable(pieces)]
+                back += self._put_off(rows, failure, not_before=self._after(failure, tried))
+                break
+            else:
+                served = True
+            back += self._settlements(passed, outcomes)
+        return Delivery(settlements=tuple(back), error=None if served else error)
+
+    def _gate(self, rows: Sequence[OutboxRow]) -> tuple[list[_Passed], list[tuple[OutboxRow, Outcome]]]:
+        """Ask the gate about each row, with what the store knows now."""
+        told = [row.said() for row in rows]
+        changes = [row.change(said) for row, said in zip(rows, told, strict=True)]
+        keys = self._store.keys
+        subjects = [
+            [row.contact_key, row.address_key]
+            + ([keys.address_key(change.previous_address)] if change.previous_address else [])
+            for row, change in zip(rows, changes, strict=True)
+        ]
+        everyone = {key for group in subjects for key in group}
+        records = self._store.consents.records(everyone)
+        remote = self._store.destinations.states(self._destination, everyone)
+        creates = rows[0].operation is Operation.CREATE
+        grants = self._store.consents.grants(everyone) if creates else {}
+        passed, withheld = [], []
+        for row, said, change, group in zip(rows, told, changes, subjects, strict=True):
+            record, here, *former = (records.get(key, NOTHING_RECORDED) for key in group)
+            standing = standing_of(
+                [record, here, *(of_former(each, record) for each in former)],
+                remote.get(group[-1]),
+                max(
+                    (grants[key] for key in group if key in grants), key=lambda g: g.granted_at, default=None
+                ),
+            )
+            answer = admit(change, standing, double_opt_in=self._double_opt_in)
+            if isinstance(answer, Change):
+                passed.append(_Passed(row=row, said=said, change=answer))
+            else:
+                withheld.append((row, answer))
+        return passed, withheld
+
+    def _send(self, changes: Sequence[Change]) -> list[Outcome]:
+        certify(changes)
+        operation = changes[0].operation
+        with urgent() if operation is Operation.OPT_OUT else nullcontext():
+            outcomes = self._connector.write(operation, changes)
+        if len(outcomes) != len(changes):
+            raise DestinationError(
+                f"connector {self._connector.name}: {len(outcomes)} outcomes for {len(changes)} changes. A bug there."
+            )
+        return outcomes
+
+    def _put_off(
+        self, rows: Sequence[OutboxRow], error: DestinationError, *, not_before: datetime
+    ) -> list[Settlement]:
+        outcome = Outcome(status=OutcomeStatus.DEFERRED, code=type(error).__name__, reason=error.message)
+        free = isinstance(error, RetryableError) and error.throttled
+        return [Settlement(row=row, outcome=outcome, not_before=not_before, free=free) for row in rows]
+
+    def _after(self, error: DestinationError, tried: int) -> datetime:
+        """Say when what the account failed is tried again: soon, if that passes by itself."""
+        if isinstance(error, RetryableError):
+            return self._again_at(tried, error.retry_after)
+        return self._clock() + NEXT_RUN
+
+    def _is_ours(self, error: DestinationError, *, served: bool, troubled: bool) -> bool:
+        """Whether a failure that comes again is about what is in the batch: the account answers all else."""
+        if not isinstance(error, RetryableError) or error.throttled:
+            return False
+        return served or not troubled or self._answers()
+
+    def _answers(self) -> bool:
+        """Whether the account answers at all: a read or two."""
+        try:
+            self._connector.check()
+        except DestinationError:
+            return False
+        return True
+
+    def _again_at(self, attempts: int, after: float | None = None) -> datetime:
+        """Say when a whole batch is tried again: one moment for all of it, or it would come back in pieces."""
+        first = self._connector.transport.patience.first_wait
+        wait = min(first * 2 ** min(attempts - 1, 10), _LONGEST_WAIT)
+        wait *= random.uniform(0.5, 1)  # noqa: S311 - so that batches that failed together do not return together
+        return self._clock() + timedelta(seconds=wait if after is None else after)
+
+    def _settlements(self, passed: Sequence[_Passed], outcomes: Sequence[Outcome]) -> list[Settlement]:
+        contacts = {key for each in passed for key in (each.row.contact_key, *each.said.get("heir_of", ()))}
+        held = {
+            key: ContactState.parse(text)
+            for key, text in self._store.baselines.payloads(self._destination, contacts).items()
+        }
+        attempts = max(each.row.attempts for each in passed) + 1
+        later = self._again_at(attempts) if attempts < _ATTEMPTS else self._clock() + NEXT_RUN
+        return [
+            Settlement(row=each.row, outcome=outcome, not_before=later)
+            if outcome.status is OutcomeStatus.UNKNOWN
+            else self._settlement(each, outcome, held)
+            for each, outcome in zip(passed, outcomes, strict=True)
+        ]
+
+    def _not_done(self, row: OutboxRow, outcome: Outcome) -> Settlement:
+        """Settle what is not to be, unless an earlier try may have happened: then the next run looks into that."""
+        stopped = outcome.status is OutcomeStatus.WITHHELD or (
+            outcome.status is OutcomeStatus.REJECTED and outcome.seen is not None
+        )
+        if row.attempts == 0 or row.operation is Operation.OPT_OUT or not stopped:
+            return Settlement(row=row, outcome=outcome)
+        unknown = replace(outcome, status=OutcomeStatus.UNKNOWN)
+        return Settlement(row=row, outcome=unknown, not_before=self._clock() + NEXT_RUN)
+
+    def _settlement(self, sent: _Passed, outcome: Outcome, held: Mapping[int, ContactState]) -> Settlement:
+        """Say what an outcome means for baseline and seen state."""
+        row, said, change = sent.row, sent.said, sent.change
+        if outcome.status is OutcomeStatus.DEFERRED:
+            return Settlement(row=row, outcome=outcome, not_before=self._clock() + NEXT_RUN)
+        if outcome.status not in {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED}:
+            return self._not_done(row, outcome)
+        before = None if said.get("whole") else held.get(row.contact_key)
+        match change.operation:
+            case Operation.OPT_OUT:
+                # Whoever is no longer there was erased, and must not come back either.
+                shown = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
+                return Settlement(row=row, outcome=outcome, remote_state=shown)
+            case Operation.UNTAG if before is None:
+                return Settlement(row=row, outcome=outcome)
+            case _:
+                state, vacated = change.consent, None
+                if change.previous_address is not None:  # the person's state moves along with the address
+                    vacated = self._store.keys.address_key(change.previous_address)
+                    state = self._store.destinations.states(self._destination, [vacated]).get(vacated)
+                baseline = change.confirmed_on(before)
+                # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
+                ended = (
+                    key for key in said.get("heir_of", ()) if key in held and held[key].tags <= baseline.tags
+                )
+                return Settlement(
+                    row=row,
+                    outcome=outcome,
+                    baseline=baseline,
+                    remote_state=state,
+                    vacated=vacated,
+                    ended=tuple(ended),
+                )
+
+
+def _halves(rows: Sequence[OutboxRow]) -> tuple[Sequence[OutboxRow], Sequence[OutboxRow]]:
+    middle = len(rows) // 2
+    return rows[:middle], rows[middle:]

@@ -1,0 +1,80 @@
+"""What a run sent and never heard of: looked into before anything else is planned.
+
+A run that was killed, or that gave up on a lost answer, leaves rows of which nobody knows whether they happened. The
+next plan compares with baselines alone, and the data may say by then what it said before the write: such a contact
+would look as it should be, and keep what was sent for ever. So its baseline says which fields and tags are in doubt,
+equals no desired state, and is written again in full.
+
+An address cannot be in doubt: two addresses would be two people. Whether a contact moved is asked at the ESP.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from ..connectors.base import Connector
+from ..core.model import ContactState, Operation
+from .inbound import People, observe
+from .store.leases import Lease
+from .store.outbox import OutboxRow
+from .store.store import Store
+
+_ROWS: Final = 500
+
+
+def settle_doubts(
+    connector: Connector, store: Store, lease: Lease, *, people: People, now: datetime, run_id: str
+) -> int:
+    """Turn the rows that an earlier run left in doubt into doubtful baselines; give how many. Safe to kill.
+
+    Asks the ESP where a contact is whose move is in doubt, and raises DestinationError when it does not answer.
+    """
+    count = 0
+    while rows := store.outbox.in_doubt(lease, _ROWS):
+        moved = _moved(connector, store, lease.destination, rows, people=people, now=now, run_id=run_id)
+        held = {
+            key: ContactState.parse(text)
+            for key, text in store.baselines.payloads(
+                lease.destination, {row.contact_key for row in rows}
+            ).items()
+        }
+        doubtful: dict[int, ContactState] = {}
+        for row in rows:
+            whole = json.loads(row.payload).get("whole", False)
+            before = None if whole else doubtful.get(row.contact_key, held.get(row.contact_key))
+            if before is None and not whole:
+                continue  # the removal of a tag from somebody of whom nothing is known any more
+            state = row.change().doubted_on(before)
+            if row.id in moved:
+                state = replace(state, address=row.address)
+            doubtful[row.contact_key] = state
+        store.settlements.doubt(lease, doubtful, rows)
+        count += len(rows)
+    return count
+
+
+def _moved(
+    connector: Connector,
+    store: Store,
+    destination: str,
+    rows: Sequence[OutboxRow],
+    *,
+    people: People,
+    now: datetime,
+    run_id: str,
+) -> set[int]:
+    """Give the ids of the rows whose contacts have moved, and remember where they are."""
+    moves = [row for row in rows if row.operation is Operation.READDRESS]
+    pairs = [(row.change().previous_address or row.address, row.address) for row in moves]
+    found = iter(connector.read([address for pair in pairs for address in pair]) if pairs else ())
+    moved = set[int]()
+    for row, (previous, _) in zip(moves, pairs, strict=True):
+        before, after = next(found), next(found)
+        seen = [contact for contact in (before, after) if contact is not None]
+        observe(store, destination, seen, people=people, now=now, run_id=run_id)
+        if before is None and after is not None:
+            store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
+            moved.add(row.id)
+    return moved

@@ -1,0 +1,113 @@
+"""Storms of one fault or one signal each, cut down from large ones that ended wrong."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from segue.connectors.emulator import PersonAct
+from segue.connectors.faults import Fault, FaultKind
+from segue.connectors.traffic import Exchange
+from segue.sync.store.destinations import Destinations
+
+from ..shop import Shop
+from .test_in_doubt import mailable, run_and_die
+
+
+class KilledError(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+def test_killed_after_it_made_the_fields_the_same_command_goes_on(shop: Shop) -> None:
+    """Nobody else made them, whatever the store had no time to remember."""
+    shop.stock(1)
+    own = Destinations.own
+
+    def killed(self: Destinations, destination: str, kind: Any, names: Any) -> None:
+        if names and shop.sandbox.emulator.traffic.writes:
+            raise KilledError
+        own(self, destination, kind, names)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Destinations, "own", killed)
+        with pytest.raises(KilledError):
+            shop.run()
+    assert shop.run().exit_code == 0
+    assert list(shop.members()) == ["c00000@shop.example"]
+
+
+def test_a_move_whose_answers_are_lost_and_cut_short_ends_right(shop: Shop) -> None:
+    """It happened, so the second try finds nobody; half of that answer says nothing about the base URL."""
+    shop.stock(1)
+    shop.run()
+    shop.customers["c00000"].email = "second@shop.example"
+    shop.sandbox.emulator.faults.arm(
+        [Fault(kind=kind, method="PATCH", count=1) for kind in (FaultKind.LOST_ANSWER, FaultKind.TRUNCATED)]
+    )
+    assert shop.run().exit_code == 0
+    assert list(shop.members()) == ["second@shop.example"]
+
+
+def test_a_contact_takes_the_address_that_another_leaves_in_the_same_run(shop: Shop) -> None:
+    shop.stock(2)
+    shop.customers["c00001"].spent = 150.0
+    shop.run()
+    shop.customers["c00000"].email = shop.customers["c00001"].address
+    shop.customers["c00001"].email = "third@shop.example"
+    shop.run()
+    assert mailable(shop) == {
+        "c00001@shop.example": (50, ["segue: small"]),
+        "third@shop.example": (150, ["segue: big"]),
+    }
+    assert shop.run().writes == 0
+
+
+def test_a_move_in_doubt_that_happened_leaves_no_doubt(shop: Shop) -> None:
+    shop.stock(1)
+    shop.run()
+    shop.customers["c00000"].email = "second@shop.example"
+    run_and_die(shop)
+    shop.run()
+    report = shop.run()
+    assert report.plan is not None
+    assert (report.plan.unchanged, report.writes) == (1, 0)
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_a_yes_at_a_former_address_is_that_of_who_has_it_now(shop: Shop, mode: str) -> None:
+    shop.sandbox.settings(mode=mode)
+    shop.stock(2)
+    shop.run()
+    shop.customers["c00000"].consents += [("withdrawal", 1, "")]
+    shop.run()
+    shop.customers["c00000"].email = "third@shop.example"
+    shop.customers["c00001"].email = "c00000@shop.example"
+    shop.sandbox.emulator.act(PersonAct.SUBSCRIBE, address="c00000@shop.example")
+    shop.run()
+    assert "third@shop.example" not in mailable(shop)
+    shop.customers["c00000"].email = "c00001@shop.example"
+    shop.run()
+    assert "c00001@shop.example" not in mailable(shop)
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_who_leaves_between_two_tries_of_a_create_keeps_no_tag_of_the_first(shop: Shop, mode: str) -> None:
+    """Its answer was lost, so the second try meets somebody who is there and has left: the first had made them."""
+    shop.sandbox.settings(mode=mode)
+    emulator, address = shop.sandbox.emulator, "c00000@shop.example"
+    emulator.clock.advance(timedelta(hours=-1))
+
+    def leaves(exchange: Exchange) -> None:
+        if exchange.fault is FaultKind.LOST_ANSWER:
+            emulator.act(PersonAct.UNSUBSCRIBE, address=address)
+
+    shop.stock(1, spent=150.0)
+    emulator.faults.arm([Fault(kind=FaultKind.LOST_ANSWER, method="POST", path=r"/lists/[^/]+$", count=1)])
+    emulator.traffic.recorder = leaves
+    shop.run()
+    emulator.clock.advance(timedelta(minutes=1))
+    emulator.act(PersonAct.SUBSCRIBE, address=address)
+    shop.customers["c00000"].spent = 50.0
+    shop.run()
+    assert mailable(shop) == {address: (50, ["segue: small"])}
+    assert shop.run().writes == 0
