@@ -3,7 +3,6 @@
 Lives here: what every command shares at the process's edge. Must not: what a command does.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -13,14 +12,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
-from ...core.errors import SegueError, StoreError
+from ...core.errors import SegueError
+from ..unforeseen import as_ours, is_interrupt
 from .app import app, load_groups
 from .output import show_error
 
 INTERRUPTED = 130  # as shells say it for Ctrl-C
 TERMINATED = 143  # and for SIGTERM, which cron, systemd and containers send
 BROKEN_PIPE = 141  # and for `segue sql ... | head`
-BUG = 70  # EX_SOFTWARE: the fault is ours
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_stdout()
         return BROKEN_PIPE
     except Exception as error:  # the edge of the program: whatever comes becomes one paragraph and a code
-        if type(error).__name__ == "InterruptException":  # DuckDB's word for Ctrl-C
+        if is_interrupt(error):
             return TERMINATED if told else INTERRUPTED
         if os.environ.get("SEGUE_TRACEBACK"):
             raise
-        lack = _of_machine(error)
-        return _tell(lack or _bug(error), lack.exit_code if lack else BUG, as_json=as_json)
+        unforeseen = as_ours(error)
+        return _tell(unforeseen, unforeseen.exit_code, as_json=as_json)
     return TERMINATED if told else code  # typer makes 130 of either
 
 
@@ -115,45 +114,3 @@ def _run(arguments: list[str]) -> int:
             f"{said if said.endswith('?') else said.rstrip('.') + '.'} `segue --help` lists what there is."
         ) from None
     return result if isinstance(result, int) else 0
-
-
-def _of_machine(error: Exception) -> StoreError | None:
-    """Say what the machine lacks, None when it lacks nothing."""
-    by_engine = type(error).__module__.partition(".")[0] in {"duckdb", "_duckdb"}
-    if isinstance(error, OSError):
-        place = f": {error.filename}" if error.filename else ""
-        next_step = {
-            errno.ENOSPC: "Free some space and run the same command again.",
-            errno.EACCES: "Give this user the right to it and run the same command again.",
-            errno.EPERM: "Give this user the right to it and run the same command again.",
-            errno.EROFS: "The disk is read-only: choose another `state` folder in segue.yml.",
-        }.get(error.errno or 0, "What was there before is untouched.")
-        return StoreError(f"{(error.strerror or type(error).__name__).lower()}{place}. {next_step}")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
-        return StoreError("not enough memory for this amount of data. What was there before is untouched.")
-    if type(error).__name__ == "IOException" and by_engine:
-        return StoreError(
-            "the database engine cannot read or write a file: the disk is full, or a file changed or is "
-            "missing. Check the disk and the `state` folder, then run the same command again."
-        )
-    if by_engine and any(word in str(error) for word in ("Parquet", "parquet", "TProtocol")):
-        return StoreError(
-            "a Parquet file of the snapshot or of a plan is damaged. Run `segue build` and `segue plan` again."
-        )
-    return None
-
-
-def _bug(error: Exception) -> SegueError:
-    """Say where it happened, without the message of an unforeseen error, which could quote somebody's data."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = "" if frame is None else f" in {_short(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}"
-    return SegueError(
-        f"Segue has a bug: {type(error).__name__}{where}. What was stored before is untouched. "
-        "Run again with SEGUE_TRACEBACK=1 and report what it prints, without personal data."
-    )
-
-
-def _short(path: str) -> str:
-    return "/".join(path.replace("\\", "/").split("/")[-3:])

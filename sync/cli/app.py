@@ -23,9 +23,12 @@ from typing import Annotated
 
 import typer
 
+from ..telemetry import tracing
+from ..telemetry.logs import LogFormat, LogLevel, configure
+
 _EPILOGUE = """
 Exit codes: 0 clean · 1 some contacts were rejected · 2 config, data or store · 3 an account or the network ·
-4 a guardrail or stale steps · 70 a bug in Segue · 130 interrupted.
+4 a guardrail, stale steps or drift · 70 a bug in Segue · 130 interrupted.
 """
 
 ProjectFolder = Annotated[
@@ -61,12 +64,33 @@ def _everywhere(
     _asked: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="SEGUE_LOG_FORMAT", help="How log lines look, on stderr.")
+    ] = LogFormat.NONE,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="SEGUE_LOG_LEVEL", help="The least that is logged.")
+    ] = LogLevel.INFO,
 ) -> None:
-    """Keep --version beside the commands."""
+    """Set up what all commands share. A terminal has the progress, and stays free of log lines."""
+    configure(log_format, log_level)
+    if tracing.is_wanted():
+        tracing.start()
 
 
 # The order of `segue --help`: the way a newcomer goes.
-_GROUPS = ("project", "data", "segments", "contact", "fields", "sync", "sandbox")
+_GROUPS = (
+    "project",
+    "data",
+    "segments",
+    "contact",
+    "fields",
+    "sync",
+    "control",
+    "report",
+    "schedule",
+    "backup",
+    "sandbox",
+)
 
 
 def load_groups() -> None:

@@ -5,17 +5,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from segue.core.errors import ConfigError, GuardrailError, Problem
-from segue.sync.cli import BUG, _bug, _of_machine, main
+from segue.core.errors import BugError, ConfigError, GuardrailError, Problem
+from segue.sync.cli import main
 from segue.sync.cli.app import app
 from segue.sync.cli.output import plain, show_error, words
+from segue.sync.unforeseen import bug_of, of_machine
 
 
 def test_an_unforeseen_error_is_called_a_bug_with_its_place_and_without_its_text() -> None:
     people: dict[str, int] = {}
     with pytest.raises(KeyError) as caught:
         people["ada@shop.test"]
-    told = _bug(caught.value).message
+    told = bug_of(caught.value).message
     assert "KeyError in sync/cli/test_errors.py:" in told
     assert "ada@shop.test" not in told
     assert "\n" not in told
@@ -30,7 +31,7 @@ def test_a_bug_has_an_exit_code_of_its_own(
     monkeypatch.delenv("SEGUE_TRACEBACK", raising=False)
     monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
     app.command("crash", hidden=True)(crash)
-    assert main(["crash"]) == BUG
+    assert main(["crash"]) == BugError.exit_code
     printed = capsys.readouterr()
     assert "ada@shop.test" not in printed.err + printed.out
     monkeypatch.setenv("SEGUE_TRACEBACK", "1")
@@ -55,7 +56,7 @@ def test_a_bug_has_an_exit_code_of_its_own(
     ],
 )
 def test_what_the_machine_refuses_is_the_stores_error_with_a_next_step(error: Exception, told: str) -> None:
-    shown = _of_machine(error)
+    shown = of_machine(error)
     assert shown is not None
     assert shown.message.startswith(told)
     assert shown.exit_code == 2
@@ -72,7 +73,7 @@ def test_what_the_engine_cannot_compute_is_a_bug_and_what_it_cannot_read_is_not(
     damaged.write_bytes(b"short")
     with pytest.raises(duckdb.Error) as caught:
         duckdb.connect().execute(query.format(damaged)).fetchall()
-    shown = _of_machine(caught.value)
+    shown = of_machine(caught.value)
     assert (shown is None) if told is None else (shown is not None and shown.message.startswith(told))
 
 
