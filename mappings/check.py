@@ -161,6 +161,7 @@ def _field(
         steps=config.transform,
         description=description,
         null_means=null_means,
+        accepts_drift=config.drift == "accept",
     )
     return field, wrong
 

@@ -19,6 +19,7 @@ from ..core.model import FieldType
 from ..core.yamlfile import FileModel, Section, mistake
 from .transforms import Step, read_steps, step_schema
 
+Drift = Literal["repair", "accept"]
 Attribute = Literal["name", "url", "image_url", "price", "reason", "product_id"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -68,6 +69,8 @@ class FieldConfig(Section):
     """Pins the tag; made from the source's name when not given."""
     claim: bool = False
     """Take over a field of this tag that others made."""
+    drift: Drift = "repair"
+    """What becomes of a value that somebody changed at the destination, once `segue verify` saw it."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -107,6 +110,8 @@ class TagsConfig(Section):
     """`all`, or the names of segments."""
     purpose: Text
     """What the tags are used for."""
+    drift: Drift = "repair"
+    """What becomes of a tag that somebody added or took away at the destination, once `segue verify` saw it."""
 
 
 class MappingConfig(FileModel):

@@ -61,6 +61,7 @@ class Mapping:
     tag_prefix: str
     tagged: tuple[str, ...]
     tags_purpose: str
+    tags_accept_drift: bool
     text_bytes: int
     timezone: str
 
@@ -184,6 +185,7 @@ def load_mapping(
         tag_prefix=whole.tag_prefix,
         tagged=tagged_segments(whole, known),
         tags_purpose="" if whole.tags is None else whole.tags.purpose,
+        tags_accept_drift=whole.tags is not None and whole.tags.drift == "accept",
         text_bytes=capabilities.text_bytes,
         timezone=timezone,
     )

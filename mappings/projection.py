@@ -49,6 +49,7 @@ class MappedField:
     steps: tuple[Step, ...] = ()
     description: str = ""  # of the source, for a marketer
     null_means: str = ""
+    accepts_drift: bool = False  # a value that others changed stays until our own changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,93 +11,57 @@ and an audience as they were then, and one that cannot be sent any more would ha
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from ..connectors.base import Connector
-from ..connectors.registry import connector_class
-from ..core.config import Project, resolve_secret
-from ..core.errors import ConfigError, GuardrailError, Problem, SegueError, UnsupportedFeatureError
-from ..core.model import Account, DestinationSchema, OutcomeStatus
+import structlog
+
+from ..core.config import Guardrails, Project
+from ..core.errors import ConfigError, SegueError
+from ..core.model import Account
 from ..core.snapshot import Snapshot
-from ..mappings.mapping import Mapping as FieldMapping
-from ..mappings.mapping import load_mapping
-from .apply import LEASE, Tally, deliver, enqueue
+from .apply import Progress
+from .canary import Canary
+from .diff import Known
+from .doubt import settle_doubts
+from .execution import Execution
+from .guardrails import passed
 from .inbound import People, observe, record_consents
-from .plan import Known, Plan, build_plan
+from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
+from .plan import Plan, build_plan
+from .report import Report
+from .rollback import Undoing, undo
 from .store.leases import Lease
+from .store.pauses import Pause
 from .store.runs import PlanStatus, StoredPlan
 from .store.store import Store
+from .telemetry.tracing import request_ended
+from .telemetry.watch import concluded, watched
+from .unforeseen import as_ours, is_interrupt
+from .verify import Inspector, Ours, forget_deleted
 
-Progress = Callable[[str, float], None]
 Clock = Callable[[], datetime]
+
+_LOG = structlog.get_logger(__name__)
 
 _PULLED: Final = "pulled_until"
 _CONSENTS: Final = "consents_of"
 _AUDIENCE: Final = "audience"
 _PLANS_KEPT: Final = 5
-
-CLEAN, SOME_REJECTED, STALE = 0, 1, 4
+_ROLLBACK: Final = timedelta(days=14)  # so long the files of what was sent are kept, to take it back
+_SENDING: Final = frozenset({"run", "apply", "rollback"})  # kinds of runs
+_NO_LIMITS: Final = Guardrails(max_change_share=1, max_untag_share=1)
 
 
 def utc_now() -> datetime:
     """Give this moment; the one clock of all jobs."""
     return datetime.now(UTC)
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What one run did to one destination, as it is stored, printed and turned into an exit code.
-
-    `waiting` is how many changes are not sent or not confirmed yet; the next run sees to them. `reads` and `writes`
-    are the requests that were really sent, retries included; `seconds` is wall-clock time.
-    """
-
-    run_id: str
-    destination: str
-    plan: Plan | None = None
-    tally: Tally = field(default_factory=Tally)
-    pulled: int = 0
-    left: int = 0
-    waiting: int = 0
-    reads: int = 0
-    writes: int = 0
-    seconds: float = 0.0
-    error: SegueError | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 clean, 1 some rejected or put off, 3 the account, 4 stale rows; an error's own code wins."""
-        if self.error is not None:
-            return self.error.exit_code
-        if self.tally.stale:
-            return STALE
-        return SOME_REJECTED if self.waiting or self.tally.count(OutcomeStatus.REJECTED) else CLEAN
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the report as plain JSON, without any address."""
-        return {
-            "run_id": self.run_id,
-            "destination": self.destination,
-            "exit_code": self.exit_code,
-            "plan_id": self.plan.plan_id if self.plan else None,
-            "planned": dict(self.plan.operations) if self.plan else {},
-            "withheld": dict(self.plan.withheld) if self.plan else {},
-            "unchanged": self.plan.unchanged if self.plan else None,
-            "pulled": self.pulled,
-            "left": self.left,
-            "waiting": self.waiting,
-            "requests": {"read": self.reads, "write": self.writes},
-            "seconds": round(self.seconds, 2),
-            "error": self.error.message if self.error else None,
-            **self.tally.report(),
-        }
 
 
 class Job:
@@ -123,6 +87,9 @@ class Job:
         self.snapshot = snapshot
         self.clock = clock
         self.connector = open_connector(project, destination)
+        self.connector.transport.share(
+            store.turns
+        )  # other destinations and tools of ours use the same account
         self.mapping = open_mapping(project, destination, snapshot, self.connector)
         self.people = People(snapshot, store)
         self.folder = project.state_folder / "plans" / destination
@@ -160,37 +127,134 @@ class Job:
         account = self.connector.check()
         self._refuse_another_audience(account)
         self._record_consents(report)
-        self.pull(report, progress)
+        with report.phase("pull"):
+            self.pull(report, progress)
+        _LOG.info("pulled", contacts=report.pulled, left=report.left)
         return account
 
-    def plan(self, report: Report, progress: Progress) -> Plan:
+    def prove(self, lease: Lease, report: Report) -> None:
+        """Prove the account with reads alone, and settle what an earlier run left open."""
+        self._refuse_another_audience(self.connector.check())
+        self._settle_doubts(lease, report)
+
+    def plan(self, lease: Lease, report: Report, progress: Progress) -> Plan:
         """Look, then compare the current snapshot with what the destination confirmed, and store the plan."""
         account = self.look(report, progress)
-        schema = self.mapping.schema()
-        self._refuse_foreign_fields(schema, account)
+        self._settle_doubts(lease, report)
+        owned = self.store.destinations.owned(self.destination, "field")
+        refuse_foreign_fields(self.mapping.schema(), account, owned)
+        self._forget_deleted(lease, account, report)
         progress("comparing", 0.5)
+        limits = self.config.guardrails
+        with self._working_file() as desired:
+            project_to(self.mapping, self.snapshot, desired)
+            concerns = (*outdated(self.project, self.snapshot, self.clock()), *self._emptied(account))
+            plan = self._compare(desired, self._known(), account, limits, concerns)
+        last = self.store.plans.latest(self.destination, PlanStatus.APPLIED)
+        more = passed(
+            plan,
+            limits,
+            confirmed=self.store.baselines.count(self.destination),
+            gone_before=last.manifest.get("gone", 0) if last else 0,
+        )
+        plan = replace(plan, guardrails=(*plan.guardrails, *more))
+        self.save(plan)
+        report.plan = plan
+        _LOG.info(
+            "planned",
+            plan_id=plan.plan_id,
+            changes=dict(plan.operations),
+            withheld=dict(plan.withheld),
+            unchanged=plan.unchanged,
+            writes=plan.writes,
+        )
+        for line in plan.guardrails:
+            _LOG.warning("guardrail", plan_id=plan.plan_id, limit=line)
+        return plan
+
+    def plan_rollback(
+        self, run_id: str, lease: Lease, report: Report, progress: Progress
+    ) -> tuple[Plan, Undoing]:
+        """Look, then plan what takes a run back. Nothing of it is stored: `rollback` does, when somebody said so."""
+        source = self._plan_of(run_id)
+        account = self.look(report, progress)
+        self._settle_doubts(lease, report)
+        progress("comparing", 0.5)
+        with self._working_file() as desired:
+            undoing = undo(source, self.store, desired)
+            known = replace(self._known(), baseline=undoing.baseline.to_batches())
+            plan = self._compare(desired, known, account, _NO_LIMITS)
+        # What had vanished from the data before the run has vanished now: the next plan's limit counts from there.
+        report.plan = plan = replace(plan, gone=max(0, source.gone - undoing.gone))
+        return plan, undoing
+
+    def _plan_of(self, run_id: str) -> Plan:
+        """Give the plan that a run sent. Raises ConfigError when there is none, or not any more."""
+        run = self.store.runs.get(run_id)
+        if run is None or run.destination != self.destination or run.kind not in _SENDING:
+            raise ConfigError(
+                f"There is no run {run_id} that sent anything to {self.destination}. `segue runs` lists them."
+            )
+        stored = self.store.plans.get(run.report.get("plan_id") or "")
+        if stored is None:
+            raise ConfigError(f"Run {run_id} ended before it sent anything: there is nothing to take back.")
+        if not Path(stored.manifest["steps"]).exists():
+            raise ConfigError(
+                f"Run {run_id} cannot be taken back: the files of its plan {stored.plan_id} are gone. They are kept"
+                f" for {_ROLLBACK.days} days, and longer only for the newest {_PLANS_KEPT} plans."
+            )
+        return Plan.from_manifest(stored.manifest)
+
+    @contextmanager
+    def _working_file(self) -> Iterator[Path]:
+        """Give the path of what is desired, for as long as it is compared; it holds addresses."""
         desired = self.folder / "desired.parquet"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # its files hold addresses
+        self.folder.chmod(0o700)
         try:
-            project_to(self.mapping, self.snapshot, desired)
-            plan = build_plan(
-                destination=self.destination,
-                snapshot_id=self.snapshot.id,
-                desired=desired,
-                schema=schema,
-                known=self._known(),
-                account=account,
-                capabilities=self.connector.capabilities,
-                guardrails=self.config.guardrails,
-                keys=self.store.keys,
-                folder=self.folder,
-                now=self.clock(),
-                concerns=(*outdated(self.project, self.snapshot, self.clock()), *self._emptied(account)),
-            )
+            yield desired
         finally:
             desired.unlink(missing_ok=True)
             shutil.rmtree(self.folder / "spill", ignore_errors=True)
+
+    def _compare(
+        self,
+        desired: Path,
+        known: Known,
+        account: Account,
+        limits: Guardrails,
+        concerns: Sequence[str] = (),
+    ) -> Plan:
+        return build_plan(
+            destination=self.destination,
+            snapshot_id=self.snapshot.id,
+            desired=desired,
+            schema=self.mapping.schema(),
+            known=known,
+            account=account,
+            capabilities=self.connector.capabilities,
+            guardrails=limits,
+            keys=self.store.keys,
+            folder=self.folder,
+            now=self.clock(),
+            concerns=concerns,
+        )
+
+    def _forget_deleted(self, lease: Lease, account: Account, report: Report) -> None:
+        """Take note of fields and tags of ours that somebody deleted: the plan makes them and sends their values again."""
+        owned = self.store.destinations.owned
+        there = {tag.lower() for tag in account.tags}
+        fields = frozenset(owned(self.destination, "field").keys() - account.fields.keys())
+        tags = frozenset(tag for tag in owned(self.destination, "tag") if tag.lower() not in there)
+        if fields or tags:
+            forget_deleted(self.store, lease, fields=fields, tags=tags)
+            report.notes.append(
+                f"{', '.join(sorted(fields | tags))}: deleted at {account.audience} and no longer confirmed there;"
+                " what the mapping wants of it is made and sent again."
+            )
+
+    def save(self, plan: Plan) -> None:
+        """Store a plan in the place of an older one that was never begun."""
         self._supersede()
         self.store.plans.save(
             StoredPlan(
@@ -203,8 +267,6 @@ class Job:
             )
         )
         self._prune(plan)
-        report.plan = plan
-        return plan
 
     def stored_plan(self, plan_id: str | None) -> Plan:
         """Give a stored plan, the newest unless named. Raises ConfigError when it is not there or not to be applied."""
@@ -217,47 +279,37 @@ class Job:
             raise ConfigError(f"Plan {stored.plan_id} is {stored.status}. Make a new one with `segue plan`.")
         return Plan.from_manifest(stored.manifest)
 
-    def apply(self, plan: Plan, lease: Lease, report: Report, progress: Progress, *, override: bool) -> None:
-        """Execute a plan. Raises GuardrailError, with nothing sent, when a limit is passed and not overridden."""
+    def apply(
+        self,
+        plan: Plan,
+        lease: Lease,
+        report: Report,
+        progress: Progress,
+        *,
+        override: bool,
+        canary: Canary | None = None,
+        despite: Pause | None = None,
+    ) -> None:
+        """Execute a plan, or its canary alone. Raises GuardrailError when a limit is passed and not overridden."""
         report.plan = plan
-        if plan.guardrails and not override:
-            raise GuardrailError(
-                f"Plan {plan.plan_id} passes a limit and was not applied: {'; '.join(plan.guardrails)}."
-                " Look at it with `segue plan`; if it is right, apply it with --override-guardrails."
-            )
-        if plan.schema.fields:
-            progress("creating fields", 0.0)
-            self.connector.ensure(plan.schema)
-            self.store.destinations.own(
-                self.destination, "field", {spec.tag: None for spec in plan.schema.fields}
-            )
-        self.store.destinations.own(self.destination, "tag", dict.fromkeys(plan.schema.tags))
-        stored = self.store.plans.get(plan.plan_id)
-        if stored is not None and stored.status is PlanStatus.PLANNED:
-            self._drop_begun(lease)
-            report.tally.stale += enqueue(plan, self.store)
-        deliver(
-            self.connector,
-            self.store,
-            lease,
+        self.store.runs.note(report.run_id, report.as_json())  # so that a killed run can be taken back
+        execution = Execution(
+            connector=self.connector,
+            store=self.store,
+            lease=lease,
             people=self.people,
-            double_opt_in=plan.double_opt_in,
-            run_id=report.run_id,
+            limits=self.config.guardrails,
             clock=self.clock,
+            report=report,
             progress=progress,
-            tally=report.tally,
+            despite=despite,
         )
-        report.waiting = sum(self.store.outbox.pending_counts(self.destination).values())
-        if not report.waiting:
-            self.store.outbox.discard(plan.plan_id)
-            self.store.plans.set_status(plan.plan_id, PlanStatus.APPLIED)
+        execution.carry_out(plan, override=override, canary=canary)
 
-    def _drop_begun(self, lease: Lease) -> None:
-        """Drop what older plans left in the outbox: what of it is still right is in the plan that begins now."""
-        self.store.outbox.release_claims(lease)
-        while begun := self.store.plans.latest(self.destination, PlanStatus.APPLYING):
-            self.store.outbox.discard(begun.plan_id)
-            self.store.plans.set_status(begun.plan_id, PlanStatus.SUPERSEDED)
+    def _settle_doubts(self, lease: Lease, report: Report) -> None:
+        settle_doubts(
+            self.connector, self.store, lease, people=self.people, now=self.clock(), run_id=report.run_id
+        )
 
     def _known(self) -> Known:
         return Known(
@@ -296,31 +348,6 @@ class Job:
                 " is it another account? To load it anew, give it a destination name of its own"
             )
 
-    def _refuse_foreign_fields(self, schema: DestinationSchema, account: Account) -> None:
-        """Refuse a field that somebody else made, unless the mapping claims it, and one of another type."""
-        owned = self.store.destinations.owned(self.destination, "field")
-        there = [spec for spec in schema.fields if spec.tag in account.fields]
-        foreign = [spec for spec in there if spec.tag not in owned and not spec.claim]
-        problems = [
-            Problem(
-                where=f"field {spec.tag}",
-                message=f"it is {account.fields[spec.tag] or 'of another type'} there and {spec.type} in the mapping.",
-                next_step="Pin another tag in the mapping.",
-            )
-            for spec in there
-            if spec not in foreign and account.fields[spec.tag] is not spec.type
-        ]
-        if foreign:
-            problems.append(
-                Problem(
-                    where=f"fields {', '.join(spec.tag for spec in foreign)}",
-                    message=f"{account.audience} has them already, and they were not made from this store.",
-                    next_step="Pin other tags in the mapping, or take them over with `claim: true`.",
-                )
-            )
-        if problems:
-            raise UnsupportedFeatureError.of(problems)
-
     def _supersede(self) -> None:
         """Drop what an older plan put into the outbox but never began to send."""
         older = self.store.plans.latest(self.destination, PlanStatus.PLANNED)
@@ -328,11 +355,13 @@ class Job:
             self.store.outbox.discard(older.plan_id)
 
     def _prune(self, plan: Plan) -> None:
-        """Keep the newest few plans' files: they hold addresses."""
+        """Keep the files of the newest few plans, and of what was sent for as long as it can be taken back."""
+        sent = self.store.plans.applied(self.destination, self.clock() - _ROLLBACK)
+        kept = {plan.steps, plan.withheld_contacts} | {Path(each.manifest["steps"]) for each in sent}
         for table in ("steps", "withheld"):
             files = sorted(self.folder.glob(f"{table}-*.parquet"), key=lambda path: path.stat().st_mtime)
             for path in files[:-_PLANS_KEPT]:
-                if path not in {plan.steps, plan.withheld_contacts}:
+                if path not in kept:
                     path.unlink(missing_ok=True)
 
 
@@ -340,29 +369,34 @@ class Job:
 def recorded(job: Job, kind: str) -> Iterator[tuple[Lease, Report]]:
     """Hold the destination's lease and store the run and how it ended.
 
-    One that something else than our own errors ends stays open, and the next one calls it interrupted.
+    One that a signal ends, and not an error, stays open, and the next one calls it interrupted.
     """
     started = monotonic()
-    lease = job.store.leases.acquire(job.destination, LEASE)
-    report = Report(run_id=f"{job.clock():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", destination=job.destination)
-    try:
-        job.store.runs.start(report.run_id, job.destination, kind)
+    report = Report(
+        run_id=f"{job.clock():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        destination=job.destination,
+        snapshot_id=job.snapshot.id,
+    )
+    job.connector.transport.on_attempt = request_ended
+    with job.store.leases.hold(job.destination) as lease, watched(job.project, job.store, kind, report):
         try:
             yield lease, report
         except SegueError as error:
             report.error = error
             _finish(job, report, started)
             raise
+        except Exception as error:
+            if not is_interrupt(error):
+                report.error = as_ours(error)
+                _finish(job, report, started)
+            raise
         _finish(job, report, started)
-    finally:
-        job.store.leases.release(lease)
 
 
 def _finish(job: Job, report: Report, started: float) -> None:
-    traffic = job.connector.transport.traffic()
-    report.reads, report.writes = traffic.reads, traffic.writes
+    report.traffic = job.connector.transport.traffic()
     report.seconds = monotonic() - started
-    job.store.runs.finish(report.run_id, exit_code=report.exit_code, report=report.as_json())
+    concluded(job.project, job.store, report)
 
 
 def pull(job: Job, progress: Progress) -> Report:
@@ -373,86 +407,79 @@ def pull(job: Job, progress: Progress) -> Report:
 
 
 def run(job: Job, progress: Progress, *, override: bool) -> Report:
-    """Do all that a scheduled run does. Raises what stops it, after the report is stored."""
+    """Do all that a scheduled run does, the canary first if there is one.
+
+    Raises what stops it, after the report is stored.
+    """
     with recorded(job, "run") as (lease, report):
-        plan = job.plan(report, progress)
-        job.apply(plan, lease, report, progress, override=override)
+        with report.phase("plan"):
+            plan = job.plan(lease, report, progress)
+        with report.phase("apply"):
+            first = job.config.guardrails.canary
+            if first is not None:
+                job.apply(plan, lease, report, progress, override=override, canary=Canary.parse(first))
+            if first is None or not report.paused:
+                job.apply(plan, lease, report, progress, override=override)
     return report
 
 
-def apply(job: Job, plan_id: str | None, progress: Progress, *, override: bool) -> Report:
-    """Look who left since, then execute a stored plan, the newest unless named.
+def apply(
+    job: Job, plan_id: str | None, progress: Progress, *, override: bool, canary: Canary | None = None
+) -> Report:
+    """Look who left since, then execute a stored plan, the newest unless named, or its canary alone.
 
     Raises what stops it, after the report is stored.
     """
     with recorded(job, "apply") as (lease, report):
         plan = job.stored_plan(plan_id)
         if job.look(report, progress).double_opt_in is not plan.double_opt_in:
-            raise GuardrailError(
-                f"Plan {plan.plan_id} was not applied: double opt-in was switched on or off at the audience since."
-                " Make a new one with `segue plan`."
+            switched = "double opt-in was switched on or off at the audience since; make a new plan"
+            plan, override = replace(plan, guardrails=(*plan.guardrails, switched)), False
+        with report.phase("apply"):
+            job.apply(plan, lease, report, progress, override=override, canary=canary)
+        if canary and not report.paused:
+            report.notes.append(
+                f"This was the canary of plan {plan.plan_id}. Look at it, then `segue apply` sends the rest."
             )
-        job.apply(plan, lease, report, progress, override=override)
     return report
 
 
-def open_connector(project: Project, destination: str) -> Connector:
-    """Build a destination's connector, secrets resolved. Raises ConfigError; sends nothing."""
-    config = project.destinations[destination]
-    settings = {name: resolve_secret(str(value), project.folder) for name, value in config.settings.items()}
-    return connector_class(config.connector).from_settings(settings)
+def rollback(job: Job, plan: Plan, run_id: str, progress: Progress, *, pause_for: str | None) -> Report:
+    """Execute what `Job.plan_rollback` planned, and leave the destination paused in the name of `pause_for`.
+
+    It is paused before the first step, so that no schedule pushes again what is being taken back, and a pause that
+    was there does not stop it. Raises what stops it, after the report is stored.
+    """
+    with recorded(job, "rollback") as (lease, report):
+        job.look(report, progress)
+        job.save(plan)
+        pauses = job.store.pauses
+        pause = pauses.of(job.destination)
+        if pause is None and pause_for is not None:
+            pause = pauses.pause(
+                job.destination, reason=f"rolled back {run_id}", opt_outs=False, who=pause_for
+            )
+        with report.phase("apply"):
+            job.apply(plan, lease, report, progress, override=True, despite=pause)
+        if pause is not None:
+            report.notes.append(
+                f"{job.destination} is paused, so that the next run does not send the same again."
+                f" When the cause is mended: `segue resume {job.destination}`."
+            )
+    return report
 
 
-def open_mapping(
-    project: Project, destination: str, snapshot: Snapshot, connector: Connector
-) -> FieldMapping:
-    """Load a destination's mapping against the traits that the snapshot has."""
-    config = project.destinations[destination]
-    mapping = load_mapping(
-        project.folder / config.mapping,
-        traits=snapshot.traits,
-        segments=list(project.segments),
-        groups=list(project.groups),
-        recommendations={name: config.slots for name, config in project.recommendations.items()},
-        capabilities=connector.capabilities,
-        timezone=project.timezone,
-    )
-    if mapping.connector != config.connector:
-        raise ConfigError(
-            f"{config.mapping} is for {mapping.connector}, and {project.place('destinations', destination, 'mapping')}"
-            f" gives it to {config.connector}. Write a mapping for {config.connector}."
+def verify(job: Job, progress: Progress, *, sample: int | None, dry_run: bool) -> Report:
+    """Read contacts back and compare them with what was confirmed: a sample, or all of them for None.
+
+    Raises what stops it, after the report is stored.
+    """
+    with recorded(job, "verify") as (lease, report):
+        job.prove(lease, report)
+        ours = Ours.of(job.mapping, job.store, job.destination)
+        inspector = Inspector(job.connector, job.store, lease, job.people, ours, dry_run=dry_run)
+        report.verified = inspector.look(
+            sample=sample, run_id=report.run_id, clock=job.clock, progress=progress
         )
-    return mapping
-
-
-def outdated(project: Project, snapshot: Snapshot, now: datetime) -> Iterator[str]:
-    """Say which sources are older than their `max_age`, by their newest row; a fixed `as_of` stands for now."""
-    newest = {
-        (found["table_name"], found["source"]): found["newest"]
-        for found in snapshot.manifest["report"]["sources"]
-    }
-    for table, sources in project.sources.items():
-        for source in sources:
-            if source.max_age is None:
-                continue
-            latest = newest.get((table, source.label))
-            age = (project.as_of or now) - datetime.fromisoformat(latest) if latest else None
-            if age is None or age > source.max_age:
-                said = (
-                    "has no time in any row"
-                    if age is None
-                    else f"is {age.days} days and {age.seconds // 3600} h old"
-                )
-                yield f"{source.label}: its newest row {said}, more than max_age {source.max_age}"
-
-
-def project_to(mapping: FieldMapping, snapshot: Snapshot, path: Path) -> None:
-    """Write the desired state of every contact as Parquet (contact_id, address, fields, tags)."""
-    con = snapshot.connect()
-    con.to_parquet(mapping.project(**projected_tables(con)), path)
-    con.disconnect()
-
-
-def projected_tables(con: Any) -> Mapping[str, Any]:
-    """Give the four tables of an opened snapshot that a mapping reads."""
-    return {name: con.table(name) for name in ("profiles", "segments", "groups", "recommendations")}
+        report.left += report.verified.left
+    return report

@@ -18,7 +18,7 @@ def fields(
     as_json: AsJson = False,
 ) -> None:
     """List the fields and tags of a destination: how to write each, what it means, and how many contacts have it."""
-    from ..jobs import projected_tables
+    from ..opening import projected_tables
     from .sync import opened
 
     output = Output(as_json=as_json)

@@ -4,7 +4,7 @@ Lives here: their words. Must not: decide what is sent; `sync.jobs` does.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,11 @@ from .app import AsJson, ProjectFolder, app
 from .output import Output, words
 
 if TYPE_CHECKING:
-    from ..jobs import Job, Progress, Report
+    from ..apply import Progress
+    from ..jobs import Job
     from ..plan import Plan
+    from ..report import Report
+    from ..store.pauses import Pause
 
 _SAMPLES, _FIELDS = 3, 4  # of a plan that are shown
 _RECENT = 20  # runs among which `status` looks for one that could send
@@ -38,11 +41,13 @@ def plan(
     from ..jobs import recorded
 
     output = Output(as_json=as_json)
-    with opened(project, destination) as job, recorded(job, "plan") as (_, report):
+    with opened(project, destination) as job, recorded(job, "plan") as (lease, report):
         with output.progress(f"plan {job.destination}") as progress:
-            made = job.plan(report, progress)
-        output.json(made.manifest() | {"empty": made.empty, "writes": made.writes})
+            made = job.plan(lease, report, progress)
+        output.json(made.manifest() | {"empty": made.empty, "writes": made.writes, "notes": report.notes})
         show_plan(output, made)
+        for note in report.notes:
+            output.say(note, style="yellow")
 
 
 @app.command()
@@ -52,18 +57,33 @@ def apply(
     plan_id: Annotated[
         str | None, typer.Option("--plan", help="A plan's id; the newest if not given.")
     ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(help="Send to a part first, e.g. 2% or 50 contacts; always the same people."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Send to these contacts first: ids with commas, or a file with one a line."),
+    ] = None,
     *,
     override: Override = False,
     as_json: AsJson = False,
 ) -> None:
     """Execute a plan, exactly that one. Safe to kill and to repeat."""
+    from ...core.errors import ConfigError
+    from ..canary import Canary
     from ..jobs import apply as apply_plan
 
     output = Output(as_json=as_json)
+    if canary is not None and seeds is not None:
+        raise ConfigError("A canary is a part or a list of seeds. Give one of --canary and --seeds.")
+    first = None if canary is None else Canary.parse(canary)
     with opened(project, destination) as job:
+        if seeds is not None:
+            first = Canary.named(seeds, job.store.keys)
         with output.progress(f"apply {job.destination}") as progress:
-            report = apply_plan(job, plan_id, progress, override=override)
-        _end(output, [report])
+            report = apply_plan(job, plan_id, progress, override=override, canary=first)
+        end(output, [report])
 
 
 @app.command()
@@ -81,20 +101,23 @@ def run(
     from ...core.personalize import build
     from ..jobs import pull, utc_now
     from ..jobs import run as run_job
+    from ..telemetry.alerts import telling
 
     output = Output(as_json=as_json)
     loaded = load_project(project)
     names = loaded.destinations_named(destination)
     if not no_build:
-        with output.progress(f"build {loaded.project}") as progress:
+        with output.progress(f"build {loaded.project}") as progress, telling(loaded, names):
             build(loaded, as_of=loaded.as_of or utc_now(), progress=progress)
     failed: dict[str, SegueError] = {}
 
     def each(word: str, task: "Callable[[Job, Progress], Report]") -> "Iterator[Report]":
         for name in [name for name in names if name not in failed]:
             try:
-                with opened(project, name) as job, output.progress(f"{word} {name}") as progress:
-                    yield task(job, progress)
+                with ExitStack() as stack:
+                    with telling(loaded, [name]):
+                        job = stack.enter_context(opened(project, name))
+                    yield task(job, stack.enter_context(output.progress(f"{word} {name}")))
             except (
                 DestinationError,
                 GuardrailError,
@@ -106,7 +129,7 @@ def run(
     reports = list(each("run", lambda job, progress: run_job(job, progress, override=override)))
     if failed and len(names) == 1:
         raise failed[names[0]]
-    _end(output, reports, list(failed.items()))
+    end(output, reports, list(failed.items()))
 
 
 @app.command()
@@ -118,11 +141,13 @@ def status(project: ProjectFolder = Path(), *, as_json: AsJson = False) -> None:
     output = Output(as_json=as_json)
     loaded = load_project(project)
     rows: list[dict[str, Any]] = []
+    pauses: dict[str, Pause | None] = {}
     with Store.of(loaded) as store:
         for name, config in loaded.destinations.items():
             # A plan sends nothing: it does not hide how the last real run ended.
             recent = store.runs.newest(_RECENT, name)
             last = next((each for each in recent if each.kind != "plan"), recent[0] if recent else None)
+            pauses[name] = store.pauses.of(name)
             rows.append(
                 {
                     "destination": name,
@@ -136,11 +161,17 @@ def status(project: ProjectFolder = Path(), *, as_json: AsJson = False) -> None:
                     "last_error": (last.report.get("error") or "") if last else "",
                 }
             )
-    output.json(rows)
+    output.json([row | {"paused": pauses[row["destination"]]} for row in rows])
     if not rows:
         output.say("This project has no destination. Add one to segue.yml.")
         return
     output.table("", list(rows[0]), [list(row.values()) for row in rows])
+    for pause in filter(None, pauses.values()):
+        output.say(
+            f"{pause.destination} is paused since {words(pause.since)}, by {pause.who}: {pause.reason or 'no reason given'}."
+            f"{' Opt-outs are held back as well.' if pause.opt_outs else ''} `segue resume {pause.destination}` ends it.",
+            style="bold red",
+        )
 
 
 @app.command()
@@ -189,7 +220,8 @@ def rejected(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the contacts that an ESP refused, with its reason. Each is tried again when what we send changes."""
+    """List the contacts that an ESP refused, its reason and what to do. Each is tried again when what we send changes."""
+    from ...connectors.registry import connector_class
     from ...core.config import load_project
     from ...core.snapshot import current
     from ..contact import contact_ids
@@ -200,8 +232,10 @@ def rejected(
     with Store.of(loaded) as store:
         names = loaded.destinations_named(destination)
         found = [(name, each) for name in names for each in store.settlements.rejections(name, limit)]
+        counts = [(name, *each) for name in names for each in store.settlements.rejection_counts(name)]
         ids = contact_ids(current(loaded.state_folder), store.keys, [each.contact_key for _, each in found])
-    rows = [
+    remedies = {name: connector_class(loaded.destinations[name].connector).remedies for name in names}
+    rows: list[dict[str, Any]] = [
         {
             "destination": name,
             "contact_id": ids.get(each.contact_key, ""),
@@ -213,11 +247,24 @@ def rejected(
         }
         for name, each in found
     ]
-    output.json(rows)
+    output.json([row | {"to_do": _to_do(remedies, row["destination"], row["code"])} for row in rows])
     if not rows:
         output.say("Nobody was refused.")
         return
-    output.table("", list(rows[0]), [list(row.values()) for row in rows])
+    output.table(
+        "Why, and what to do",
+        ["destination", "contacts", "code", "reason", "to do"],
+        [[name, count, code, reason, _to_do(remedies, name, code)] for name, code, reason, count in counts],
+    )
+    output.table(
+        f"The newest {len(rows)}",
+        [name for name in rows[0] if name != "reason"],
+        [[value for name, value in row.items() if name != "reason"] for row in rows],
+    )
+
+
+def _to_do(remedies: Mapping[str, Mapping[str, str]], destination: str, code: str) -> str:
+    return remedies[destination].get(code, "Mend what the reason names, then `segue retry`.")
 
 
 @contextmanager
@@ -256,6 +303,10 @@ def show_plan(output: Output, made: "Plan") -> None:
         output.say(
             f"{made.writes:,} write requests, about {words(made.seconds)} s."
             f" {made.new_contacts:,} new billable contacts. {made.unchanged:,} contacts unchanged."
+        )
+    if made.adopted:
+        output.say(
+            f"{made.adopted:,} contacts, matched by address, are in the audience already and get our fields for the first time."
         )
     if made.tags_added or made.tags_removed:
         tags = sorted({*made.tags_added, *made.tags_removed})
@@ -296,7 +347,7 @@ def _sample(sample: Mapping[str, Any]) -> str:
     return f"{sample['operation']} {sample['contact_id']}: {'; '.join([*shown[:_FIELDS], *more, *tags])}"
 
 
-def _end(output: Output, reports: "list[Report]", failed: Any = ()) -> None:
+def end(output: Output, reports: "list[Report]", failed: Any = ()) -> None:
     """Print reports, then leave with the worst exit code."""
     from ...core.errors import SegueError
 
@@ -332,6 +383,8 @@ def show_report(output: Output, report: "Report") -> None:
         output.say("Nothing was to be sent.")
     for (status, _, reason), count in tally.codes.most_common(10):
         output.say(f"  {count:,} {status}: {reason}")
+    for note in (*report.notes, *report.warnings):
+        output.say(note, style="yellow")
     if report.left:
         output.say(f"{report.left:,} contacts turned out to have left at the ESP; they get nothing more.")
     if tally.stale:

@@ -66,6 +66,16 @@ def test_plan_apply_and_run_again(shop: Shop) -> None:
     assert len(json.loads(segue(shop, "runs", "--json").stdout)) == 3
 
 
+def test_a_plan_says_how_many_are_in_the_audience_already(shop: Shop) -> None:
+    shop.stock(2)
+    member = {"email_address": "c00000@shop.example", "status": "subscribed"}
+    shop.sandbox.sdk().lists.add_list_member(shop.sandbox.audience, member)
+    shop.build()
+    said = " ".join(segue(shop, "plan").stdout.split())
+    assert "1 new billable contacts" in said
+    assert "1 contacts, matched by address, are in the audience already" in said
+
+
 def test_who_left_at_one_destination_is_written_to_at_none(shop: Shop) -> None:
     with running_sandbox() as other:
         shop.stock(2)
@@ -168,10 +178,11 @@ def test_without_a_snapshot_the_next_step_is_said(shop: Shop) -> None:
 
 @pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_ends_right(shop: Shop) -> None:
+    shop.batch_size = 100
     shop.stock(1_200)
     shop.build()
     shop.sandbox.settings(latency=0.3)
-    killed = _until(shop, lambda: len(shop.members()) >= 500)
+    killed = _until(shop, lambda: len(shop.members()) >= 300)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert 0 < len(shop.members()) < 1_200
