@@ -4,7 +4,7 @@ Nothing of Segue is asked here: a storm writes down what it lets people do, and 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -84,7 +84,16 @@ class Book:
             if (word.person == person or word.address == address)
             and (before_run is None or word.run < before_run)
         ]
-        return bool(words) and max(words, key=lambda word: (word.at, not word.agrees)).agrees
+        return _ends_with_a_yes(words)
+
+    def is_known_to_agree(self, person: str, address: str) -> bool:
+        """Say the same, but for a yes by the ESP's form at another address: it names that address and nobody."""
+        words = [
+            word
+            for word in self._words.get(house_of(person) or "", ())
+            if (word.person == person and not (word.at_esp and word.agrees)) or word.address == address
+        ]
+        return _ends_with_a_yes(words)
 
     def has_said_no(self, house: str) -> bool:
         """Say whether anybody of a house, or any of its addresses, ever said no."""
@@ -155,6 +164,10 @@ class Book:
                 self.violations.append(f"request {exchange.number}: {address} unsubscribed, nobody said no")
         elif self.agrees(house, address) and self.agrees(house, address, before_run=self._run_of(exchange)):
             self.violations.append(f"request {exchange.number}: {address} unsubscribed after a yes")
+
+
+def _ends_with_a_yes(words: Sequence[Word]) -> bool:
+    return bool(words) and max(words, key=lambda word: (word.at, not word.agrees)).agrees
 
 
 def written(member: Member) -> bool:

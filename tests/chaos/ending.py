@@ -63,7 +63,7 @@ def must_have(storm: Storm, members: Members) -> dict[str, str]:
 
     Whoever has left at the ESP comes back by its form alone, so a member who cannot be mailed keeps its person away
     whatever the shop is told. Where two people share addresses, one no can be held against both: they must be mailed
-    only if nobody ever said it.
+    only if nobody ever said it. Who signed up by the ESP's form alone has agreed at that address, and may be left there.
     """
     must = {}
     for person, customer in storm.shop.customers.items():
@@ -74,7 +74,7 @@ def must_have(storm: Storm, members: Members) -> dict[str, str]:
             if shared(house)
             else any(member["status"] != "subscribed" for member in there)
         )
-        if not kept_away and storm.book.agrees(person, customer.address):
+        if not kept_away and storm.book.is_known_to_agree(person, customer.address):
             must[person] = customer.address
     return must
 
