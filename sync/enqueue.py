@@ -103,21 +103,24 @@ def _payload(
         case Operation.UNTAG:
             payload = {"tags": [group_key]}
         case Operation.CREATE | Operation.UPDATE | Operation.READDRESS if after is not None:
-            new = ContactState.parse(after)
-            old = ContactState.parse(before) if before else ContactState(address=new.address)
-            doubt = old.doubt or Doubt()
-            payload = {
-                "fields": {
-                    tag: new.fields.get(tag)
-                    for tag in sorted({*old.fields, *new.fields, *doubt.fields})
-                    if tag in doubt.fields or old.fields.get(tag) != new.fields.get(tag)
+            new = orjson.loads(after)
+            fields, tags = new["fields"], new["tags"]
+            old = ContactState.parse(before) if before else None
+            if old is not None:
+                doubt = old.doubt or Doubt()
+                fields = {
+                    tag: fields.get(tag)
+                    for tag in sorted({*old.fields, *fields, *doubt.fields})
+                    if tag in doubt.fields or old.fields.get(tag) != fields.get(tag)
                 }
-                | dict.fromkeys(clears or ()),
-                "tags": sorted(new.tags - (old.tags - doubt.tags)),
-                "whole": not before,
+                tags = sorted({*tags} - (old.tags - doubt.tags))
+            payload = {
+                "fields": fields | dict.fromkeys(clears or ()),
+                "tags": tags,
+                "whole": old is None,
                 "heir_of": heir_of or [],
             }
-            if operation == Operation.READDRESS:
+            if operation == Operation.READDRESS and old is not None:
                 payload["previous_address"] = old.address
         case _:
             pass

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -64,8 +64,7 @@ _OPERATIONS: Final = tuple(Operation)
 _BEHIND: Final = datetime(9999, 1, 1, tzinfo=UTC)  # the time of a row that waits behind another one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """One claimed row. Its id is good for one settlement."""
 
     id: int
@@ -265,7 +264,7 @@ class Outbox:
         """
         self.release_claims(lease)
         query = (
-            sa.select(*(outbox.c[name] for name in OutboxRow.__slots__))
+            sa.select(*(outbox.c[name] for name in OutboxRow._fields))
             .where(outbox.c.destination == lease.destination, outbox.c.attempts > 0)
             .where(outbox.c.operation != Operation.OPT_OUT.value)
             .order_by(outbox.c.rank, outbox.c.step, outbox.c.id)
@@ -372,22 +371,22 @@ class _Claiming:
             if waiting:
                 behind += [row.id for row in found if not waiting.keys().isdisjoint(_keys(row))]
                 found = [row for row in found if waiting.keys().isdisjoint(_keys(row))]
-            # By name, one by one: a claim spends half of its time here, and twice that with a dict in between.
+            # Row by row of the database, by place: a claim spends half of its time here, and twice that by name.
             taken += [
                 OutboxRow(
-                    id=row_id,
-                    plan_id=plan_id,
-                    destination=destination,
-                    contact_key=contact_key,
-                    operation=operation,
-                    group_key=group,
-                    rank=rank,
-                    address=address,
-                    address_key=address_key,
-                    payload=payload,
-                    before_hash=before_hash,
-                    desired_hash=desired_hash,
-                    attempts=attempts,
+                    row_id,
+                    plan_id,
+                    destination,
+                    contact_key,
+                    operation,
+                    group,
+                    rank,
+                    address,
+                    address_key,
+                    payload,
+                    before_hash,
+                    desired_hash,
+                    attempts,
                 )
                 for (
                     row_id,
