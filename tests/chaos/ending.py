@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from segue.connectors.mailchimp.testing import running_sandbox
 from segue.core.config import load_project
 from segue.core.model import ContactState
@@ -50,8 +52,10 @@ def wrong_with(storm: Storm) -> Iterator[str]:
     for house in sorted({house_of(person) or "" for person in (*storm.shop.customers, *storm.gone)}):
         yield from _house(storm, members, house)
     must = must_have(storm, members)
+    withheld = _withheld(storm.shop)
     for person, address in must.items():
-        yield from _contents(person, members.get(address), storm.shop.customers[person])
+        for sentence in _contents(person, members.get(address), storm.shop.customers[person]):
+            yield f"{sentence}, withheld: {withheld.get(person)}"
     yield from _baselines(storm.shop, members, must)
     report = storm.run()
     if report is None or report.get("requests", {}).get("write") != 0:
@@ -114,6 +118,15 @@ def _contents(person: str, member: Mapping[str, Any] | None, customer: Customer)
     )
     if found != meant:
         yield f"{person} is held with {found} and meant to be {meant}"
+
+
+def _withheld(shop: Shop) -> dict[str, str]:
+    """Give whom the newest plan gave nothing, and why."""
+    with Store.of(load_project(shop.folder)) as store:
+        newest = store.plans.latest("newsletter")
+        assert newest is not None
+    rows = pq.read_table(newest.manifest["withheld_contacts"], columns=["contact_id", "reason"]).to_pylist()
+    return {row["contact_id"]: row["reason"] for row in rows}
 
 
 def _strangers(members: Members) -> Iterator[str]:

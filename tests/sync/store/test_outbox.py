@@ -211,7 +211,7 @@ def test_what_is_not_known_or_not_now_comes_again(
     assert take(store, lease, ALL) == []
     clock.advance(timedelta(minutes=5))
     (again,) = take(store, lease, ALL)
-    assert replace(again, id=row.id, attempts=0) == row
+    assert again._replace(id=row.id, attempts=0) == row
     assert again.attempts == 1
     with pytest.raises(StoreError, match="no longer holds"):
         store.settlements.settle(lease, "r", [applied(row)])  # by the old id nobody has it any more
@@ -343,6 +343,14 @@ def test_rejections_are_listed_newest_first_up_to_a_limit(
         store.settlements.settle(lease, "r", [rejected(claimed(item(key)))])
         clock.advance(timedelta(seconds=1))
     assert [each.contact_key for each in store.settlements.rejections("d", 2)] == [3, 2]
+
+
+def test_short_and_long_states_come_back_as_they_were(store: Store, claimed: Claim, lease: Lease) -> None:
+    states = {key: replace(state(key), fields={"SG_A": "é" * length}) for key, length in ((1, 1), (2, 500))}
+    store.outbox.enqueue("p", "d", table(*map(item, states)))
+    rows = [replace(applied(row), baseline=states[row.contact_key]) for row in take(store, lease, ALL)]
+    store.settlements.settle(lease, "r", rows)
+    assert store.baselines.payloads("d", states) == {key: each.canonical() for key, each in states.items()}
 
 
 def test_payloads_of_many_contacts_stream_in_parts(store: Store, lease: Lease) -> None:
