@@ -5,6 +5,7 @@ Three questions in SQL, each answered by tables on one DuckDB connection that th
 
 Decisions. No Python object per contact: rows are compared by hash, and only those that differ fetch their old payload
 or have their new one written. Reading the store keeps one core busy and hashing all of them, so both happen at once.
+Whoever is settled is told apart in one pass, because the questions after it cost more than the comparison.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +49,12 @@ class Known:
 
 
 def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None:
-    """View `diff`: one row per contact desired or known, with how it differs and, where it does, its old payload."""
+    """View `diff`: one row per contact that is not settled, with how it differs and, where it does, its old payload.
+
+    Settled is whose very state was confirmed, at an address that is mailed there and that nobody else has or had, and
+    whom neither the record of the person nor that of the address shows to have left: there is nothing to do or to
+    tell. On any day but the first that is nearly everybody, and no later question looks at them.
+    """
     con.execute(f"CREATE VIEW desired AS FROM read_parquet('{_quoted(desired)}')").fetchall()
     columns = {name for name, *_ in con.execute("DESCRIBE desired").fetchall()}
     key = "contact_key(contact_id)"
@@ -67,7 +73,7 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
         ).fetchall()
         reading.result()
     con.execute(
-        """
+        f"""
         CREATE TABLE matched AS
         SELECT coalesce(w.contact_key, b.contact_key) AS contact_key, w.contact_id, w.address_key,
                b.row_hash AS before_hash, w.row_hash AS after_hash,
@@ -76,9 +82,10 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
                     WHEN w.row_hash = b.row_hash THEN 'same'
                     ELSE 'changed' END AS kind
         FROM wanted w FULL JOIN baseline b USING (contact_key)
+        WHERE kind <> 'same' OR NOT coalesce(address_key IN (SELECT address_key FROM remote WHERE state IN {MAILABLE}), false)
+           OR w.contact_key IN (FROM left_alone) OR address_key IN (FROM left_alone)
         """
     ).fetchall()
-    con.execute("DROP TABLE wanted").fetchall()
     _load(con, "payloads", "contact_key BIGINT, payload VARCHAR", known.payloads(_keys_that_differ(con)))
     con.execute(
         """
@@ -88,6 +95,17 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
         FROM payloads
         """
     ).fetchall()
+    con.execute(
+        """
+        INSERT INTO matched
+        SELECT contact_key, contact_id, address_key, row_hash, row_hash, 'same'
+        FROM wanted ANTI JOIN matched USING (contact_key)
+        WHERE address_key IN (
+            SELECT address_key FROM wanted GROUP BY 1 HAVING count(*) > 1 UNION ALL SELECT before_address_key FROM old
+        )
+        """
+    ).fetchall()
+    con.execute("DROP TABLE wanted").fetchall()
     con.execute(
         """
         CREATE VIEW diff AS
@@ -103,6 +121,13 @@ def _read(con: duckdb.DuckDBPyConnection, known: Known) -> None:
     _load(con, "remote", "address_key BIGINT, state VARCHAR", known.remote)
     _load(con, "consents", f"subject_key BIGINT, {instants}", known.consents)
     _load(con, "rejections", "contact_key BIGINT, operation VARCHAR, payload_hash BLOB", known.rejections)
+    # Two records that let a person stay make one that does, so each can be asked alone.
+    con.execute("CREATE VIEW alone AS SELECT subject_key AS contact_key, * FROM consents").fetchall()
+    decide(con, "alone", "alone_state")
+    con.execute(
+        f"CREATE TABLE left_alone AS SELECT contact_key FROM alone_state WHERE state IN {LEFT}"
+    ).fetchall()
+    con.execute("DROP TABLE alone_state").fetchall()
 
 
 def _keys_that_differ(con: duckdb.DuckDBPyConnection) -> Iterator[int]:

@@ -165,7 +165,7 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
             double_opt_in=account.double_opt_in,
             operations=operations,
             withheld=_counts(con, "SELECT reason, count(*) FROM withheld GROUP BY 1 ORDER BY 2 DESC, 1"),
-            unchanged=_scalar(con, "SELECT count(*) FROM judged WHERE kind = 'same' AND reason IS NULL"),
+            unchanged=_scalar(con, _UNCHANGED),
             fields_changed=_counts(con, _FIELDS_CHANGED),
             tags_added=tags_added,
             tags_removed=tags_removed,
@@ -183,6 +183,11 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
     finally:
         con.close()
 
+
+# Most of them are settled and in no table.
+_UNCHANGED: Final = """
+SELECT (SELECT count(*) FROM desired) - count(*) FROM judged WHERE kind <> 'gone' AND (kind <> 'same' OR reason IS NOT NULL)
+"""
 
 # A field changed where its name and value are in one of both states.
 _FIELDS_CHANGED: Final = """
@@ -245,7 +250,9 @@ def _tripped(
         yield f"{new:,} contacts would be new there: more than max_new_contacts {limits.max_new_contacts:,}"
     if account.double_opt_in and new:
         yield f"{new:,} confirmation mails would go out: the audience has double opt-in"
-    held = _counts(con, "SELECT tag, count(*) FROM (SELECT unnest(tags) AS tag FROM desired) GROUP BY 1")
+    held = {}
+    if tags_removed:
+        held = _counts(con, "SELECT tag, count(*) FROM (SELECT unnest(tags) AS tag FROM desired) GROUP BY 1")
     for tag, removed in tags_removed.items():
         before = held.get(tag, 0) + removed
         if before >= SHARES_COUNT_FROM and removed > limits.max_untag_share * before:

@@ -6,16 +6,17 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segue.core.consent import ConsentRecord, ConsentState, effective
+from segue.core.consent import ConsentRecord, ConsentState, effective, merge
 from segue.core.errors import ConsentError
 from segue.core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
 from segue.sync.gate import INSTANTS, SENTENCES, Standing, admit, certify, decide
 
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 GRANT = Grant(granted_at=DAY_ZERO, source="shop", evidence={"form": "checkout"})
+DEPARTED = {ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}
 instants = st.integers(0, 5).map(lambda day: DAY_ZERO + timedelta(days=day))
 records = st.builds(
     ConsentRecord, **{slot.name: st.none() | instants for slot in dataclasses.fields(ConsentRecord)}
@@ -50,6 +51,16 @@ def test_a_set_is_decided_by_the_function_that_decides_for_one(known: list[Conse
     decided = dict(con.execute("SELECT contact_key, state FROM states").fetchall())
     con.close()
     assert decided == {key: effective(record).value for key, record in enumerate(known)}
+
+
+@given(records, records)
+def test_two_records_that_let_a_person_stay_make_one_that_does(
+    one: ConsentRecord, other: ConsentRecord
+) -> None:
+    """So that a plan may pass over whom neither has left: see `diff.compare`."""
+    assume(effective(one) not in DEPARTED)
+    assume(effective(other) not in DEPARTED)
+    assert effective(merge(one, other)) not in DEPARTED
 
 
 @given(standings, st.booleans())

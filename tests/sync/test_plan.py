@@ -212,6 +212,18 @@ def test_planning_what_was_confirmed_plans_nothing(planned: Planner) -> None:
     assert asked == []  # equal hashes fetch no payloads
 
 
+def test_a_settled_contact_keeps_its_address_and_its_tags_there(planned: Planner) -> None:
+    new, former = Person("ben", address="dan@shop.example"), moving("cem", "ada@shop.example", "c", tags=())
+    plan = planned(settled("ada"), new, former, settled("dan"))
+    assert reasons(plan) == {"ben": "shared_address"}
+    assert (steps(plan), plan.unchanged) == ([("create", "cem", "")], 2)
+
+
+def test_who_has_left_by_the_address_alone_is_not_settled(planned: Planner) -> None:
+    ada = settled("ada", address_consent=ConsentRecord(withdrawn_at=NOW))
+    assert steps(planned(ada)) == [("opt_out", "ada", "")]
+
+
 def test_only_the_difference_is_counted(planned: Planner) -> None:
     ada = settled("ada", fields={"SG_RFM": "444"}, tags=("segue: Lapsing",))
     plan = planned(ada, settled("ben"))
