@@ -24,8 +24,8 @@ import duckdb
 
 from segue.core.config import Guardrails
 from segue.core.model import Account, Capabilities, DestinationSchema, FieldSpec, FieldType, Operation
-from segue.sync.diff import ROWS_PER_GROUP, Known
-from segue.sync.plan import build_plan
+from segue.sync.planning.diff import ROWS_PER_GROUP, Known
+from segue.sync.planning.plan import build_plan
 from segue.sync.store.database import Database, insert_columns, parse_url
 from segue.sync.store.keys import ContactKeys
 from segue.sync.store.schema import METADATA

@@ -114,7 +114,7 @@ class ContactState:
     doubt: Doubt | None = None
 
     def canonical(self) -> str:
-        """Give the one JSON text of this state; `sync.diff` builds the same text in SQL."""
+        """Give the one JSON text of this state; `sync.planning.diff` builds the same text in SQL."""
         raw: dict[str, Any] = {
             "address": self.address,
             "fields": dict(sorted(self.fields.items())),

@@ -1,1 +1,1 @@
-"""The only part with side effects of its own: plan, apply, store, jobs and the command line."""
+"""The only part with side effects of its own: plans, delivers, stores, and runs all of it as jobs and commands."""

@@ -26,17 +26,17 @@ from ..core.config import Guardrails, Project
 from ..core.errors import ConfigError, SegueError
 from ..core.model import Account
 from ..core.snapshot import Snapshot
-from .apply import Progress
-from .canary import Canary
-from .diff import Known
-from .doubt import settle_doubts
-from .execution import Execution
-from .guardrails import passed
+from .delivery.apply import Progress
+from .delivery.doubt import settle_doubts
+from .delivery.execution import Execution
+from .delivery.guardrails import passed
 from .inbound import People, observe, record_consents
 from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
-from .plan import Plan, build_plan
+from .planning.canary import Canary
+from .planning.diff import Known
+from .planning.plan import Plan, build_plan
+from .planning.rollback import Undoing, undo
 from .report import Report
-from .rollback import Undoing, undo
 from .store.leases import Lease
 from .store.pauses import Pause
 from .store.runs import PlanStatus, StoredPlan

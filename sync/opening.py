@@ -16,7 +16,7 @@ from ..core.model import Account, DestinationSchema
 from ..core.snapshot import Snapshot
 from ..mappings.mapping import Mapping as FieldMapping
 from ..mappings.mapping import load_mapping
-from .diff import ROWS_PER_GROUP
+from .planning.diff import ROWS_PER_GROUP
 
 
 def open_connector(project: Project, destination: str) -> Connector:

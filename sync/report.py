@@ -14,8 +14,8 @@ from typing import Any, Final
 from ..connectors.meter import Traffic
 from ..core.errors import SegueError
 from ..core.model import OutcomeStatus
-from .apply import Tally
-from .plan import Plan
+from .delivery.apply import Tally
+from .planning.plan import Plan
 from .telemetry.tracing import span
 from .verify import Verification
 

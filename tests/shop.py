@@ -16,9 +16,9 @@ from segue.core.config import load_project
 from segue.core.data.engine import connect
 from segue.core.snapshot import current, writing
 from segue.sync import jobs
-from segue.sync.canary import Canary
 from segue.sync.jobs import Job, utc_now
-from segue.sync.plan import Plan
+from segue.sync.planning.canary import Canary
+from segue.sync.planning.plan import Plan
 from segue.sync.report import Report
 from segue.sync.store.store import Store
 

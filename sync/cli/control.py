@@ -17,8 +17,8 @@ from .sync import Destination, end, opened, show_plan
 
 if TYPE_CHECKING:
     from ..jobs import Job
+    from ..planning.rollback import Undoing
     from ..report import Report
-    from ..rollback import Undoing
     from ..verify import Drift, Verification
 
 Paused = Annotated[str, typer.Argument(help="A destination of segue.yml.", show_default=False)]

@@ -14,9 +14,9 @@ from .app import AsJson, ProjectFolder, app
 from .output import Output, words
 
 if TYPE_CHECKING:
-    from ..apply import Progress
+    from ..delivery.apply import Progress
     from ..jobs import Job
-    from ..plan import Plan
+    from ..planning.plan import Plan
     from ..report import Report
     from ..store.pauses import Pause
 
@@ -71,8 +71,8 @@ def apply(
 ) -> None:
     """Execute a plan, exactly that one. Safe to kill and to repeat."""
     from ...core.errors import ConfigError
-    from ..canary import Canary
     from ..jobs import apply as apply_plan
+    from ..planning.canary import Canary
 
     output = Output(as_json=as_json)
     if canary is not None and seeds is not None:

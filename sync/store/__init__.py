@@ -1,4 +1,4 @@
 """What Segue remembers between runs, in SQLite or PostgreSQL: open it with `store.Store`.
 
-Nothing here talks to an ESP or decides what to send; `sync.plan` and `sync.apply` do.
+Nothing here talks to an ESP or decides what to send; `sync.planning` and `sync.delivery` do.
 """

@@ -1,6 +1,6 @@
 """Which destinations a person has paused, since when and why: written by a command, asked before each claim.
 
-Nothing here stops anything; `sync.jobs` and `sync.apply` do.
+Nothing here stops anything; `sync.jobs` and `sync.delivery` do.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 from segue.core.model import ContactState, Operation
 from segue.sync import jobs
-from segue.sync.courier import Courier, Delivery
+from segue.sync.delivery.courier import Courier, Delivery
 from segue.sync.store.outbox import OutboxRow
 
 from ..shop import Shop

@@ -13,8 +13,8 @@ from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.errors import ConfigError, GuardrailError
 from segue.core.model import OutcomeStatus
-from segue.sync.courier import Courier
-from segue.sync.enqueue import enqueue
+from segue.sync.delivery.courier import Courier
+from segue.sync.delivery.enqueue import enqueue
 from segue.sync.store.runs import PlanStatus, RunStatus
 from segue.sync.store.settlement import Settlements
 

@@ -10,9 +10,9 @@ from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.config import Guardrails, load_project
 from segue.core.errors import ConfigError, GuardrailError
 from segue.core.model import Change, Operation, Outcome, OutcomeStatus
-from segue.sync.apply import Tally
-from segue.sync.canary import Canary
-from segue.sync.guardrails import too_many_rejects
+from segue.sync.delivery.apply import Tally
+from segue.sync.delivery.guardrails import too_many_rejects
+from segue.sync.planning.canary import Canary
 from segue.sync.store.runs import PlanStatus
 from segue.sync.store.store import Store
 

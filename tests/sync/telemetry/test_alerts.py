@@ -14,7 +14,7 @@ import pytest
 from segue.connectors.faults import Fault, FaultKind
 from segue.core.config import load_project
 from segue.core.errors import ConfigError, SegueError, StoreError
-from segue.sync.courier import Courier
+from segue.sync.delivery.courier import Courier
 from segue.sync.store.runs import Run, RunStatus
 from segue.sync.store.store import Store
 from segue.sync.telemetry import alerts

@@ -1,7 +1,7 @@
 """What differs between what is desired and what is known of a destination, who may be written, and in which steps.
 
 Three questions in SQL, each answered by tables on one DuckDB connection that the next one reads: `compare`, `judge`,
-`list_steps`. Nothing here counts, sends or writes a file; `sync.plan` does the first, `sync.apply` the second.
+`list_steps`. Nothing here counts, sends or writes a file; `plan` does the first, `sync.delivery` the second.
 
 Decisions. No Python object per contact: rows are compared by hash, and only those that differ fetch their old payload
 or have their new one written. Reading the store keeps one core busy and hashing all of them, so both happen at once.
@@ -17,7 +17,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from .gate import INSTANTS, YES, decide
+from ..gate import INSTANTS, YES, decide
 
 MAILABLE: Final = "('subscribed', 'pending')"
 LEFT: Final = "('unsubscribed', 'suppressed')"

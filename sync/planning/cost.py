@@ -6,7 +6,7 @@ Nothing here looks at a contact, and no limit is decided.
 import math
 from collections.abc import Mapping
 
-from ..core.model import Capabilities, DestinationSchema, Operation
+from ...core.model import Capabilities, DestinationSchema, Operation
 
 
 def write_requests(

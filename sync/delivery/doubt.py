@@ -14,12 +14,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from ..connectors.base import Connector
-from ..core.model import ContactState, Operation
-from .inbound import People, observe
-from .store.leases import Lease
-from .store.outbox import OutboxRow
-from .store.store import Store
+from ...connectors.base import Connector
+from ...core.model import ContactState, Operation
+from ..inbound import People, observe
+from ..store.leases import Lease
+from ..store.outbox import OutboxRow
+from ..store.store import Store
 
 _ROWS: Final = 500
 

@@ -12,12 +12,12 @@ from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.errors import ConfigError
 from segue.core.model import Change, Operation, Outcome
 from segue.sync import jobs
-from segue.sync.canary import Canary
+from segue.sync.planning.canary import Canary
+from segue.sync.planning.rollback import Undoing
 from segue.sync.report import Report
-from segue.sync.rollback import Undoing
 
-from ..shop import Shop
-from .marketer import edit, member
+from ...shop import Shop
+from ..marketer import edit, member
 
 
 def rollback(shop: Shop, run_id: str, *, pause_for: str | None = None) -> tuple[Report, Undoing]:

@@ -16,12 +16,12 @@ from typing import Any, Final, Self
 import duckdb
 import pyarrow.parquet as pq
 
-from ..core.config import Guardrails
-from ..core.errors import StoreError
-from ..core.model import Account, Capabilities, DestinationSchema, FieldSpec, FieldType, Operation
+from ...core.config import Guardrails
+from ...core.errors import StoreError
+from ...core.model import Account, Capabilities, DestinationSchema, FieldSpec, FieldType, Operation
+from ..store.keys import ContactKeys
 from .cost import seconds_of, write_requests
 from .diff import ROWS_PER_GROUP, Known, compare, judge, list_steps
-from .store.keys import ContactKeys
 
 # Below this many contacts a share says nothing: three of five contacts change on any day.
 SHARES_COUNT_FROM: Final = 50

@@ -14,8 +14,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from ..store.store import Store
 from .plan import Plan
-from .store.store import Store
 
 # A plan's steps are several to a contact: what it was, what it became, and which tags went. Without `after` the
 # contact was gone from the data and lost nothing but tags.

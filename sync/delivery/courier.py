@@ -17,15 +17,15 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
-from ..connectors.base import Connector
-from ..connectors.limiter import urgent
-from ..core.consent import NOTHING_RECORDED, ConsentState
-from ..core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
-from ..core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
-from .gate import admit, certify, of_former, standing_of
-from .store.outbox import OutboxRow
-from .store.settlement import Settlement
-from .store.store import Store
+from ...connectors.base import Connector
+from ...connectors.limiter import urgent
+from ...core.consent import NOTHING_RECORDED, ConsentState
+from ...core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
+from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
+from ..gate import admit, certify, of_former, standing_of
+from ..store.outbox import OutboxRow
+from ..store.settlement import Settlement
+from ..store.store import Store
 
 NEXT_RUN: Final = timedelta(minutes=10)
 """Rows put off for so long are left to the next run."""

@@ -11,12 +11,12 @@ from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.consent import ConsentAct, ConsentEntry
 from segue.core.errors import AuthenticationError, ConsentError, RetryableError
 from segue.core.model import Change, Operation, Outcome, OutcomeStatus
-from segue.sync import apply
+from segue.sync.delivery import apply
 from segue.sync.jobs import utc_now
 from segue.sync.store.consents import LedgerEntry
 from segue.sync.store.store import Store
 
-from ..shop import Shop
+from ...shop import Shop
 
 Write = Callable[[Mailchimp, Operation, Sequence[Change]], list[Outcome]]
 
@@ -167,7 +167,7 @@ def test_a_mistake_of_ours_is_louder_than_anything_else(shop: Shop, monkeypatch:
     def refuse(*_: Any) -> None:
         raise ConsentError("planted")
 
-    monkeypatch.setattr("segue.sync.courier.certify", refuse)
+    monkeypatch.setattr("segue.sync.delivery.courier.certify", refuse)
     with pytest.raises(ConsentError, match="planted"):
         shop.run()
     assert shop.members() == {}

@@ -7,10 +7,10 @@ back never holds back its opt-outs: `sync.jobs` sees to that.
 from collections.abc import Iterator
 from typing import Final
 
-from ..core.config import Guardrails
-from ..core.model import Operation, OutcomeStatus, WithheldReason
+from ...core.config import Guardrails
+from ...core.model import Operation, OutcomeStatus, WithheldReason
+from ..planning.plan import SHARES_COUNT_FROM, Plan
 from .apply import Tally
-from .plan import SHARES_COUNT_FROM, Plan
 
 # So many outcomes, before the refused ones among them say something about those that follow.
 _OUTCOMES_COUNT_FROM: Final = 100

@@ -1,6 +1,6 @@
 """Carries a plan out: all of it, or its canary first; its opt-outs whatever else holds it back.
 
-What a plan holds is decided before (`sync.plan`), how a batch travels after (`sync.apply`). Nothing here opens an
+What a plan holds is decided before (`sync.planning`), how a batch travels after (`apply`). Nothing here opens an
 account, takes a lease or stores a run.
 """
 
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ..connectors.base import Connector
-from ..core.config import Guardrails
-from ..core.errors import GuardrailError
-from ..core.model import Operation
+from ...connectors.base import Connector
+from ...core.config import Guardrails
+from ...core.errors import GuardrailError
+from ...core.model import Operation
+from ..inbound import People
+from ..planning.canary import Canary
+from ..planning.plan import Plan
+from ..report import Report
+from ..store.leases import Lease
+from ..store.pauses import Pause
+from ..store.runs import PlanStatus
+from ..store.store import Store
 from .apply import Permitted, Progress, Tally, deliver
-from .canary import Canary
 from .doubt import settle_doubts
 from .enqueue import enqueue
 from .guardrails import too_many_rejects
-from .inbound import People
-from .plan import Plan
-from .report import Report
-from .store.leases import Lease
-from .store.pauses import Pause
-from .store.runs import PlanStatus
-from .store.store import Store
 
 _CANARY: Final = "canary"
 _OPT_OUTS: Final = frozenset({Operation.OPT_OUT})

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import duckdb
 
-from ..core.config import parse_part
-from ..core.errors import ConfigError
+from ...core.config import parse_part
+from ...core.errors import ConfigError
+from ..store.keys import ContactKeys
 from .plan import Plan
-from .store.keys import ContactKeys
 
 _KEYS = 2**63  # contact keys are below it, evenly spread
 

@@ -20,17 +20,17 @@ from typing import Any, Final
 
 import structlog
 
-from ..connectors.base import Connector
-from ..connectors.transport import Transport
-from ..core.errors import DestinationError, RetryableError, SegueError
-from ..core.model import ContactState, Operation, OutcomeStatus
+from ...connectors.base import Connector
+from ...connectors.transport import Transport
+from ...core.errors import DestinationError, RetryableError, SegueError
+from ...core.model import ContactState, Operation, OutcomeStatus
+from ..inbound import People, observe
+from ..store.leases import Lease
+from ..store.outbox import OutboxRow
+from ..store.settlement import Settlement
+from ..store.store import Store
+from ..telemetry.tracing import span
 from .courier import NEXT_RUN, Courier, Delivery
-from .inbound import People, observe
-from .store.leases import Lease
-from .store.outbox import OutboxRow
-from .store.settlement import Settlement
-from .store.store import Store
-from .telemetry.tracing import span
 
 _LOG = structlog.get_logger(__name__)
 

@@ -24,8 +24,8 @@ from segue.core.model import (
     Operation,
     RateLimit,
 )
-from segue.sync.diff import Known
-from segue.sync.plan import Plan, build_plan
+from segue.sync.planning.diff import Known
+from segue.sync.planning.plan import Plan, build_plan
 from segue.sync.store.keys import ContactKeys
 
 KEYS = ContactKeys(b"k" * 32)

@@ -10,12 +10,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.consent import ConsentState
-from ..core.model import ContactState, Doubt, Operation
-from .plan import Plan
-from .store.outbox import ITEMS
-from .store.runs import PlanStatus
-from .store.store import Store
+from ...core.consent import ConsentState
+from ...core.model import ContactState, Doubt, Operation
+from ..planning.plan import Plan
+from ..store.outbox import ITEMS
+from ..store.runs import PlanStatus
+from ..store.store import Store
 
 _ROWS: Final = 5_000
 _NAMED: Final = {"desired_hash": "after_hash"}
