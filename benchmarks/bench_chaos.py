@@ -63,7 +63,7 @@ def main() -> None:
             tales.append((f"seed {seed} on {database}, {mode}", tale))
             found = tale.violations + tale.doubles + tale.wrong
             said = f"{tales[-1][0]}: {tale.runs} runs, {tale.seconds:.0f} s, {len(found)} wrong"
-            print(said, *found[:20], sep="\n  ", file=sys.stderr, flush=True)
+            print(said, *found[:20], *tale.stories, sep="\n  ", file=sys.stderr, flush=True)
     print(
         json.dumps(
             {

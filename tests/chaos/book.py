@@ -72,6 +72,10 @@ class Book:
         self._words.setdefault(house, []).append(word)
         self._look(house)
 
+    def words_of(self, house: str) -> Sequence[Word]:
+        """Give what was said in a house."""
+        return self._words.get(house, ())
+
     def words(self) -> Iterable[Word]:
         """Give everything that was said."""
         return (word for words in self._words.values() for word in words)

@@ -3,7 +3,8 @@
 Each check gives sentences about what is wrong; none is the only good ending.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -38,8 +39,24 @@ def survive(
     tale = storm.tale
     tale.wrong += found
     tale.violations, tale.doubles = storm.book.violations, storm.book.doubles
+    tale.stories = list(_stories(storm, tale.wrong + tale.violations + tale.doubles))
     tale.seconds = monotonic() - started
     return tale
+
+
+def _stories(storm: Storm, found: Sequence[str]) -> Iterator[str]:
+    """Tell what happened to the first few houses that something is wrong with, and what Segue knows of them."""
+    named = dict.fromkeys(match[0] for each in found for match in re.finditer(r"\b[cp]\d{5}", each))
+    with Store.of(load_project(storm.shop.folder)) as store:
+        for house in list(named)[:3]:
+            yield f"{house}: runs killed {sorted(storm.killed)}"
+            yield from storm.chronicle.of(house)
+            yield from map(str, storm.book.words_of(house))
+            subjects = {store.keys.contact_key(person): person for person in people_of(house)}
+            subjects |= {store.keys.address_key(address): address for address in addresses_of(house)}
+            for key, name in subjects.items():
+                yield f"{name}: {store.baselines.payloads('newsletter', [key])} {store.destinations.states('newsletter', [key])}"
+                yield from (f"  {entry}" for entry in store.consents.history([key]))
 
 
 def wrong_with(storm: Storm) -> Iterator[str]:

@@ -27,6 +27,7 @@ from segue.connectors.traffic import READS, Exchange
 
 from ..shop import AS_OF, Customer, Shop
 from .book import Book, addresses_of, house_of, people_of, shared
+from .chronicle import Chronicle
 
 SEGUE = Path(sys.executable).with_name("segue")
 
@@ -97,6 +98,7 @@ class Tale:
     violations: list[str] = field(default_factory=list)
     doubles: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    stories: list[str] = field(default_factory=list)  # of the houses that something is wrong with
 
 
 class Storm:
@@ -107,11 +109,13 @@ class Storm:
         self.emulator = shop.sandbox.emulator
         self.audience = self.emulator.audience
         self.book = Book(self.audience)
+        self.chronicle = Chronicle()
         self.tale = Tale(seed=seed, mode=mode)
         self.gone: dict[str, Customer] = {}
         # Who came back by a form since a run last asked: a form names an address, so they keep theirs until then.
         self.fresh: dict[str, int] = {}
         self.vips: set[str] = set()
+        self.killed: set[int] = set()
         self._dice = random.Random(seed)
         self._fate = random.Random(-seed - 1)  # of the emulator's thread
         self._acting = True
@@ -128,6 +132,7 @@ class Storm:
         pairs = contacts // 20
         houses = [f"p{n:05}" for n in range(pairs)] + [f"c{n:05}" for n in range(contacts - 2 * pairs)]
         for house in houses:
+            self.chronicle.know(house)
             for person, address in zip(people_of(house), addresses_of(house), strict=False):
                 agreed = self._dice.random() > 0.05
                 self.shop.customers[person] = Customer(
@@ -223,6 +228,7 @@ class Storm:
             said, complained = out.read().decode(), err.read().decode()
         self.tale.runs += 1
         if signal is not None and code == -SIGKILL:
+            self.killed.add(self.book.run)
             return None
         return self._judged(code, said, complained)
 
@@ -241,6 +247,7 @@ class Storm:
     def _saw(self, exchange: Exchange) -> None:
         """Judge what was just sent, let somebody act before the answer is there, and see whether the signal is due."""
         self.book.judge(exchange)
+        self.chronicle.saw(self.book.run, exchange)
         if self._signal is not None:
             self._signal.saw(exchange)
         if self._acting and self._fate.random() < ACTS_PER_REQUEST:
@@ -257,6 +264,9 @@ class Storm:
             if member := self._member(self._dice, lambda m: m.status == "subscribed"):
                 self.audience.tag(member, [VIP], self.emulator.clock.now())
                 self.vips.add(member.contact_id)
+            self.chronicle.publish(
+                self.book.run, {person: customer.address for person, customer in self.shop.customers.items()}
+            )
         self.shop.build()
 
     def _change_data(self, dice: random.Random, customers: dict[str, Customer]) -> None:
