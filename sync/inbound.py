@@ -5,7 +5,8 @@ here decides who may be mailed, and nothing is written to an ESP.
 
 A state seen at an ESP carries no time of its own: `changed_at` moves with our own writes. So a departure is recorded
 when the state *becomes* one, not each time it is seen, and a subscription that is seen proves nothing. Only the
-ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back.
+ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back: and not
+where it is the time that we stated ourselves for whoever was made there, because somebody else may have the address now.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -155,17 +156,38 @@ def _returns(
     """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of."""
     subjects = [*back, *(person for persons in of.values() for person in persons)]
     known = store.consents.records(subjects) if back else {}
+    later = {}
     for key, contact in back.items():
         records = [known.get(subject, ConsentRecord()) for subject in (key, *of.get(key, ()))]
         withdrawn_at = merge_all(records).withdrawn_at
-        if withdrawn_at is None or contact.opted_in_at is None or contact.opted_in_at <= withdrawn_at:
+        if withdrawn_at is not None and contact.opted_in_at and contact.opted_in_at > withdrawn_at:
+            later[key] = contact.opted_in_at
+    ours = _stated_by_us(store, destination, later) if later else set()
+    for key, opted_in_at in later.items():
+        if key in ours:
             continue
+        contact = back[key]
         entry = ConsentEntry(
             act=ConsentAct.GRANT,
-            occurred_at=contact.opted_in_at,
+            occurred_at=opted_in_at,
             source=f"opted in at {destination}",
-            evidence={"opted_in_at": contact.opted_in_at.isoformat(), "status": contact.status},
+            evidence={"opted_in_at": opted_in_at.isoformat(), "status": contact.status},
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
         for person in of.get(key, ()):
             yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
+
+
+def _stated_by_us(store: Store, destination: str, opted_in: Mapping[int, datetime]) -> set[int]:
+    """Give the addresses whose opt-in is no later than the one with which we made the contact.
+
+    A create that nobody has heard of yet stated a grant of its contact; ESPs keep whole seconds of it.
+    """
+    stated = store.destinations.stated(destination, opted_in)
+    ours = {key for key, at in opted_in.items() if key in stated and at <= stated[key]}
+    for key, contacts in store.outbox.creates_at(destination, list(opted_in)).items():
+        grants = (each.entry for each in store.consents.history([key, *contacts]))
+        times = {each.occurred_at.replace(microsecond=0) for each in grants if each.act is ConsentAct.GRANT}
+        if opted_in[key].replace(microsecond=0) in times:
+            ours.add(key)
+    return ours

@@ -250,6 +250,8 @@ class Mailchimp(Connector):
         if change.previous_address is None:
             raise ValueError("a readdress without a previous address")
         before = self._read(change.previous_address)
+        if before is not None and before.status in LEFT:
+            return _no_longer(before)  # said at the former address, which somebody else may have next
         if before is not None:
             outcome = self._patch(change, change.previous_address, before=before.status)
             if outcome.code != "vanished":
@@ -337,7 +339,7 @@ class Mailchimp(Connector):
                 )
         except RefusedRequestError as error:
             return refusal(error)
-        return _APPLIED
+        return replace(_APPLIED, seen=remote_contact(after)) if after["status"] in LEFT else _APPLIED
 
     def _lower(self, address: str) -> bool:
         """Unsubscribe one member and say whether the answer shows it. A missing required field must not stop it."""

@@ -228,6 +228,9 @@ class Courier:
         row, said, change = sent.row, sent.said, sent.change
         if outcome.status is OutcomeStatus.DEFERRED:
             return Settlement(row=row, outcome=outcome, not_before=self._clock() + NEXT_RUN)
+        stated_at = change.grant.granted_at if change.grant else None
+        if outcome.status is OutcomeStatus.EXISTS and outcome.seen:  # perhaps because an earlier try made it
+            return Settlement(row=row, outcome=outcome, remote_state=outcome.seen.state, stated_at=stated_at)
         if outcome.status not in {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED}:
             return self._not_done(row, outcome)
         before = None if said.get("whole") else held.get(row.contact_key)
@@ -242,7 +245,10 @@ class Courier:
                 state, vacated = change.consent, None
                 if change.previous_address is not None:  # the person's state moves along with the address
                     vacated = self._store.keys.address_key(change.previous_address)
-                    state = self._store.destinations.states(self._destination, [vacated]).get(vacated)
+                    known = self._store.destinations
+                    state = known.states(self._destination, [vacated]).get(vacated)
+                    stated_at = known.stated(self._destination, [vacated]).get(vacated)
+                    state = outcome.seen.state if outcome.seen else state
                 baseline = change.confirmed_on(before)
                 # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
                 ended = (
@@ -253,6 +259,7 @@ class Courier:
                     outcome=outcome,
                     baseline=baseline,
                     remote_state=state,
+                    stated_at=stated_at,
                     vacated=vacated,
                     ended=tuple(ended),
                 )

@@ -50,9 +50,22 @@ def settle_doubts(
             if row.id in moved:
                 state = replace(state, address=row.address)
             doubtful[row.contact_key] = state
-        store.settlements.doubt(lease, doubtful, rows)
+        store.settlements.doubt(lease, doubtful, rows, _stated(store, rows))
         count += len(rows)
     return count
+
+
+def _stated(store: Store, rows: Sequence[OutboxRow]) -> dict[int, datetime]:
+    """Give the opt-in times that creates may have stated, by address key: the newest there is, as the gate chose it."""
+    creates = [row for row in rows if row.operation is Operation.CREATE]
+    grants = store.consents.grants({key for row in creates for key in (row.contact_key, row.address_key)})
+    return {
+        row.address_key: max(
+            grants[key].granted_at for key in (row.contact_key, row.address_key) if key in grants
+        )
+        for row in creates
+        if row.contact_key in grants or row.address_key in grants
+    }
 
 
 def _moved(

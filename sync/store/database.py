@@ -161,18 +161,20 @@ def insert(connection: Connection, table: sa.Table, *, on_conflict: Conflict) ->
 
     "ignore" holds for every unique constraint of the table.
     """
-    return _insert(connection.dialect.name, table, on_conflict)
+    return _insert(connection.dialect.name, table, tuple(table.columns.keys()), on_conflict)
 
 
 @cache
-def _insert(dialect: str, table: sa.Table, on_conflict: Conflict) -> sqlite.Insert | postgresql.Insert:
+def _insert(
+    dialect: str, table: sa.Table, names: tuple[str, ...], on_conflict: Conflict
+) -> sqlite.Insert | postgresql.Insert:
     build = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     if on_conflict is None:
         return build
     if on_conflict == "ignore":
         return build.on_conflict_do_nothing()
     keys = [column.name for column in table.primary_key]
-    rest = {column.name: build.excluded[column.name] for column in table.columns if column.name not in keys}
+    rest = {name: build.excluded[name] for name in names if name not in keys}
     return build.on_conflict_do_update(index_elements=keys, set_=rest)
 
 
@@ -187,7 +189,7 @@ def insert_columns(
     """Insert many rows given as columns of equal length, and `same` in each; give how many were written.
 
     Values go to the driver as they are: instants as microseconds, not as datetimes. To "replace", each row may be
-    given once.
+    given once, and keeps what it has in columns that are not given.
     """
     length = len(next(iter(columns.values())))
     if length == 0:
@@ -212,7 +214,9 @@ def _from_rows(
     table: sa.Table, names: tuple[str, ...], on_conflict: Conflict, rows: int
 ) -> tuple[str, tuple[str, ...]]:
     """Write an insert of so many rows down for SQLite; give its text and the order of each row's parameters."""
-    compiled = _insert("sqlite", table, on_conflict).compile(dialect=_numbered("sqlite"), column_keys=names)
+    compiled = _insert("sqlite", table, names, on_conflict).compile(
+        dialect=_numbered("sqlite"), column_keys=names
+    )
     order = tuple(compiled.positiontup or ())
     row = f"({', '.join('?' * len(order))})"
     into, one, rest = str(compiled).partition(f"VALUES {row}")
@@ -227,7 +231,9 @@ def _from_arrays(
     dialect = _numbered("postgresql")
     arrays = ", ".join(f"CAST(:{name} AS {table.c[name].type.compile(dialect)}[])" for name in names)
     rows = sa.text(f"SELECT * FROM unnest({arrays})").columns(*(table.c[name] for name in names))
-    compiled = _insert("postgresql", table, on_conflict).from_select(names, rows).compile(dialect=dialect)
+    compiled = (
+        _insert("postgresql", table, names, on_conflict).from_select(names, rows).compile(dialect=dialect)
+    )
     # In binary form; as text, which the driver would choose, arrays are slower than one statement a row.
     return str(compiled).replace("%s", "%b"), tuple(compiled.positiontup or ())
 

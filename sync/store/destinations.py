@@ -5,6 +5,7 @@ Nothing here decides what a state means; `core.consent` does.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from ...core.consent import ConsentState
 from .columns import stream_columns
 from .database import ROWS_PER_TRANSACTION, Database, grouped, insert, insert_columns, plain_among
-from .schema import cursor, microseconds, owned, remote
+from .schema import cursor, instant_of, microseconds, owned, remote
 
 REMOTE: Final = pa.schema([("address_key", pa.int64()), ("state", pa.string())])
 
@@ -61,6 +62,17 @@ class Destinations:
                 for key, state in plain_among(connection, query, remote.c.address_key, address_keys)
             }
 
+    def stated(self, destination: str, address_keys: Iterable[int]) -> dict[int, datetime]:
+        """Give the opt-in times that we stated ourselves, of a batch of addresses where we made the contact."""
+        query = sa.select(remote.c.address_key, remote.c.stated_at).where(
+            remote.c.destination == destination, remote.c.stated_at.is_not(None)
+        )
+        with self._database.read() as connection:
+            return {
+                key: instant_of(stated_at)
+                for key, stated_at in plain_among(connection, query, remote.c.address_key, address_keys)
+            }
+
     def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:
         """Remember fields or tags that we made, by name, with the ESP's id where it has one."""
         if not names:
@@ -104,14 +116,22 @@ class Destinations:
 
 
 def see(
-    connection: sa.Connection, destination: str, states: Mapping[int, ConsentState], seen_at: datetime
+    connection: sa.Connection,
+    destination: str,
+    states: Mapping[int, ConsentState],
+    seen_at: datetime,
+    stated: Mapping[int, datetime] = MappingProxyType({}),
 ) -> None:
-    """Store states by address key as part of the caller's transaction."""
-    keys = sorted(states)
-    insert_columns(
-        connection,
-        remote,
-        {"address_key": keys, "state": [states[key].value for key in keys]},
-        {"destination": destination, "seen_at": microseconds(seen_at)},
-        on_conflict="replace",
-    )
+    """Store states by address key, as part of the caller's transaction, and for some the opt-in time that we stated.
+
+    What was stated before stays where nothing is.
+    """
+    same = {"destination": destination, "seen_at": microseconds(seen_at)}
+    for keys in (sorted(states.keys() - stated.keys()), sorted(states.keys() & stated.keys())):
+        columns: dict[str, list[object]] = {
+            "address_key": list(keys),
+            "state": [states[key].value for key in keys],
+        }
+        if not stated.keys().isdisjoint(keys):
+            columns["stated_at"] = [microseconds(stated[key]) for key in keys]
+        insert_columns(connection, remote, columns, same, on_conflict="replace")

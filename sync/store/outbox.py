@@ -65,21 +65,21 @@ _BEHIND: Final = datetime(9999, 1, 1, tzinfo=UTC)  # the time of a row that wait
 
 
 class OutboxRow(NamedTuple):
-    """One claimed row. Its id is good for one settlement."""
+    """One claimed row. Its id is good for one settlement. The last four are what a batch has in common."""
 
     id: int
     plan_id: str
-    destination: str
     contact_key: int
-    operation: Operation
-    group_key: str
-    rank: int
     address: str
     address_key: int
     payload: str
     before_hash: bytes | None
     desired_hash: bytes | None
     attempts: int
+    destination: str
+    operation: Operation
+    group_key: str
+    rank: int
 
     def said(self) -> dict[str, Any]:
         """Read the payload."""
@@ -100,18 +100,8 @@ class OutboxRow(NamedTuple):
         )
 
 
-# What the rows of a wave and group do not share, in the order in which a claim reads it.
-_OWN: Final = (
-    "id",
-    "plan_id",
-    "contact_key",
-    "address",
-    "address_key",
-    "payload",
-    "before_hash",
-    "desired_hash",
-    "attempts",
-)
+# What the rows of a wave and group do not share.
+_OWN: Final = OutboxRow._fields[: OutboxRow._fields.index("destination")]
 
 # Built once: putting a statement together for each claim costs more than running it.
 _HERE: Final = outbox.c.destination == sa.bindparam("destination")
@@ -276,6 +266,19 @@ class Outbox:
                 for row in connection.execute(query).mappings()
             ]
 
+    def creates_at(self, destination: str, address_keys: Sequence[int]) -> dict[int, list[int]]:
+        """Give by address key the contacts who may be made at these addresses just now, or by a run that was killed."""
+        query = sa.select(outbox.c.address_key, outbox.c.contact_key).where(
+            outbox.c.destination == destination,
+            outbox.c.operation == Operation.CREATE.value,
+            outbox.c.address_key.in_(address_keys),
+        )
+        found: dict[int, list[int]] = {}
+        with self._database.read() as connection:
+            for address_key, contact_key in connection.execute(query):
+                found.setdefault(address_key, []).append(contact_key)
+        return found
+
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
         """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""
         counts: dict[tuple[Operation, str], int] = {}
@@ -371,35 +374,8 @@ class _Claiming:
             if waiting:
                 behind += [row.id for row in found if not waiting.keys().isdisjoint(_keys(row))]
                 found = [row for row in found if waiting.keys().isdisjoint(_keys(row))]
-            # Row by row of the database, by place: a claim spends half of its time here, and twice that by name.
-            taken += [
-                OutboxRow(
-                    row_id,
-                    plan_id,
-                    destination,
-                    contact_key,
-                    operation,
-                    group,
-                    rank,
-                    address,
-                    address_key,
-                    payload,
-                    before_hash,
-                    desired_hash,
-                    attempts,
-                )
-                for (
-                    row_id,
-                    plan_id,
-                    contact_key,
-                    address,
-                    address_key,
-                    payload,
-                    before_hash,
-                    desired_hash,
-                    attempts,
-                ) in found
-            ]
+            # By place: a claim spends half of its time here, and twice that by name.
+            taken += [OutboxRow._make((*row, destination, operation, group, rank)) for row in found]
         if last_id > before:
             self.connection.execute(
                 insert(self.connection, claims, on_conflict="replace"),

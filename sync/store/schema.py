@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -93,6 +93,7 @@ remote = sa.Table(
     sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False, comment="a ConsentState, as the ESP showed it last"),
     sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("stated_at", Instant, comment="the opt-in time that we stated when we made the contact"),
     sqlite_with_rowid=False,
 )
 

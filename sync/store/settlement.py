@@ -37,16 +37,17 @@ class Settlement:
     """What became of one claimed row.
 
     `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the address
-    now is there, None when nothing was learnt. `vacated` is the key of an address that the contact no longer has
-    there. `ended` are contacts whose baselines end, because this one has their address now. `not_before` is when a
-    DEFERRED or UNKNOWN row may be claimed again, None for at once; `free` says that the try cost no attempt: the
-    account was throttled.
+    now is there, None when nothing was learnt, and `stated_at` the opt-in time that we stated there. `vacated` is the
+    key of an address that the contact no longer has there. `ended` are contacts whose baselines end, because this one
+    has their address now. `not_before` is when a DEFERRED or UNKNOWN row may be claimed again, None for at once;
+    `free` says that the try cost no attempt: the account was throttled.
     """
 
     row: OutboxRow
     outcome: Outcome
     baseline: ContactState | None = None
     remote_state: ConsentState | None = None
+    stated_at: datetime | None = None
     vacated: int | None = None
     ended: tuple[int, ...] = ()
     not_before: datetime | None = None
@@ -103,10 +104,23 @@ class Settlements:
             rejected = [each for each in settlements if _is(each, OutcomeStatus.REJECTED)]
             _reject(connection, lease.destination, run_id, rejected, now)
 
-    def doubt(self, lease: Lease, states: Mapping[int, ContactState], rows: Sequence[OutboxRow]) -> None:
-        """End rows whose fate nobody knows, and put their contacts' baselines in doubt, in one transaction."""
+    def doubt(
+        self,
+        lease: Lease,
+        states: Mapping[int, ContactState],
+        rows: Sequence[OutboxRow],
+        stated: Mapping[int, datetime],
+    ) -> None:
+        """End rows whose fate nobody knows, and put their contacts' baselines in doubt, in one transaction.
+
+        `stated` are the opt-in times, by address key, that creates among them may have stated.
+        """
         with self._database.write() as connection:
             check(connection, lease)
+            there = remote.c.destination == lease.destination
+            for address_key, stated_at in stated.items():
+                member = sa.update(remote).where(there, remote.c.address_key == address_key)
+                connection.execute(member.values(stated_at=stated_at))
             confirm(connection, lease.destination, states)
             connection.execute(sa.delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
 
@@ -218,7 +232,8 @@ def _see(
             sa.delete(remote).where(remote.c.destination == destination, remote.c.address_key.in_(vacated))
         )
     seen = {each.row.address_key: each.remote_state for each in settlements if each.remote_state is not None}
-    see(connection, destination, seen, now)
+    stated = {each.row.address_key: each.stated_at for each in settlements if each.stated_at is not None}
+    see(connection, destination, seen, now, stated)
 
 
 def _forget_rejections(

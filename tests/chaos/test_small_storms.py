@@ -111,3 +111,52 @@ def test_who_leaves_between_two_tries_of_a_create_keeps_no_tag_of_the_first(shop
     shop.run()
     assert mailable(shop) == {address: (50, ["segue: small"])}
     assert shop.run().writes == 0
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+@pytest.mark.parametrize("known", ["confirmed", "killed", "moved"])
+def test_the_opt_in_that_we_stated_for_one_contact_is_no_yes_of_another(
+    shop: Shop, mode: str, known: str
+) -> None:
+    """What the ESP shows as the time of an opt-in may be a grant that we sent along with whoever was made there."""
+    shop.sandbox.settings(mode=mode)
+    shop.stock(2)
+    one, other = shop.customers.values()
+    one.consents += [("withdrawal", 2, "")]
+    other.consents = [("grant", 1, '{"form": "checkout"}')]
+    if known == "killed":
+        run_and_die(shop)
+    else:
+        shop.run()
+    if known == "moved":
+        other.email = "third@shop.example"
+        shop.run()
+    one.email, other.email = other.address, "fourth@shop.example"
+    shop.run()
+    assert list(mailable(shop)) == ["fourth@shop.example"]
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_who_leaves_while_a_run_moves_them_keeps_their_word_at_the_former_address(
+    shop: Shop, mode: str
+) -> None:
+    """Nobody is made where somebody just said no, because the no may be of whoever has the address now."""
+    shop.sandbox.settings(mode=mode)
+    emulator = shop.sandbox.emulator
+    emulator.clock.advance(timedelta(hours=-1))
+    shop.stock(1)
+    shop.run()
+    shop.customers["c00000"].email = "second@shop.example"
+    shop.stock(2)
+    shop.customers["c00001"].email = "c00000@shop.example"
+
+    def leaves(exchange: Exchange) -> None:
+        if exchange.method == "POST" and exchange.path.endswith(shop.sandbox.audience):
+            emulator.traffic.recorder = None
+            emulator.act(PersonAct.UNSUBSCRIBE, address="c00000@shop.example")
+
+    emulator.traffic.recorder = leaves
+    shop.run()
+    assert list(mailable(shop)) == ["c00002@shop.example"]
+    assert shop.run().exit_code == 0
+    assert list(mailable(shop)) == ["c00002@shop.example"]
