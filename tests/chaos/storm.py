@@ -112,7 +112,7 @@ class Storm:
         self.chronicle = Chronicle()
         self.tale = Tale(seed=seed, mode=mode)
         self.gone: dict[str, Customer] = {}
-        # Who came back by a form since a run last asked: a form names an address, so they keep theirs until then.
+        # Who spoke at the ESP since a run last asked: it names an address and nobody, so they keep theirs until then.
         self.fresh: dict[str, int] = {}
         self.vips: set[str] = set()
         self.killed: set[int] = set()
@@ -333,8 +333,8 @@ class Storm:
         at = self._next_second()
         self.emulator.act(act, address=address)
         self.book.write(at=at, agrees=act is PersonAct.SUBSCRIBE, person=person, address=address, at_esp=True)
-        if act is PersonAct.SUBSCRIBE:
-            assert person is not None
+        # Whose house has its addresses alone is known by any of them.
+        if person is not None and (act is PersonAct.SUBSCRIBE or shared(house_of(person) or "")):
             self.fresh[person] = self.book.run
 
     def _member(self, dice: random.Random, fits: Callable[[Member], bool]) -> Member | None:
