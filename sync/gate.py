@@ -12,12 +12,11 @@ from itertools import combinations
 
 import duckdb
 
-from ..core.consent import ConsentRecord, ConsentState, effective, merge_all
+from ..core.consent import NOTHING_RECORDED, ConsentRecord, ConsentState, effective, merge_all
 from ..core.errors import ConsentError
 from ..core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
 
 INSTANTS = tuple(slot.name for slot in fields(ConsentRecord))
-YES = frozenset({"granted_at", "requested_at"})
 
 SENTENCES: Mapping[WithheldReason, str] = {
     WithheldReason.NO_GRANT: "no recorded grant: nobody is written who has not agreed",
@@ -127,12 +126,19 @@ def certify(changes: Sequence[Change]) -> None:
             )
 
 
-def of_former(record: ConsentRecord, person: ConsentRecord) -> ConsentRecord:
-    """Give what the record of an address that a person gave up still says about them.
+def of_former(record: ConsentRecord) -> ConsentRecord:
+    """Give what the record of an address that a person gave up still says about them: that they left, if it says so.
 
-    Once they have withdrawn, a yes there is that of whoever has the address now.
+    A yes there is that of whoever has the address now, and outweighs no other record.
     """
-    return record if person.withdrawn_at is None else replace(record, **dict.fromkeys(YES))
+    match effective(record):
+        case ConsentState.SUPPRESSED:
+            return ConsentRecord(withdrawn_at=record.withdrawn_at, suppressed_at=record.suppressed_at)
+        case ConsentState.UNSUBSCRIBED:
+            ends = [each for each in (record.withdrawn_at, record.suppressed_at) if each is not None]
+            return ConsentRecord(withdrawn_at=max(ends))
+        case _:
+            return NOTHING_RECORDED
 
 
 def standing_of(

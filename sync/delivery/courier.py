@@ -140,7 +140,7 @@ class Courier:
         for row, said, change, group in zip(rows, told, changes, subjects, strict=True):
             record, here, *former = (records.get(key, NOTHING_RECORDED) for key in group)
             standing = standing_of(
-                [record, here, *(of_former(each, record) for each in former)],
+                [record, here, *map(of_former, former)],
                 remote.get(group[-1]),
                 max(
                     (grants[key] for key in group if key in grants), key=lambda g: g.granted_at, default=None

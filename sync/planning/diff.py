@@ -17,7 +17,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from ..gate import INSTANTS, YES, decide
+from ..gate import INSTANTS, decide
 
 MAILABLE: Final = "('subscribed', 'pending')"
 LEFT: Final = "('unsubscribed', 'suppressed')"
@@ -83,7 +83,7 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
                     ELSE 'changed' END AS kind
         FROM wanted w FULL JOIN baseline b USING (contact_key)
         WHERE kind <> 'same' OR NOT coalesce(address_key IN (SELECT address_key FROM remote WHERE state IN {MAILABLE}), false)
-           OR w.contact_key IN (FROM left_alone) OR address_key IN (FROM left_alone)
+           OR w.contact_key IN (SELECT subject_key FROM left_alone) OR address_key IN (SELECT subject_key FROM left_alone)
         """
     ).fetchall()
     _load(con, "payloads", "contact_key BIGINT, payload VARCHAR", known.payloads(_keys_that_differ(con)))
@@ -125,7 +125,7 @@ def _read(con: duckdb.DuckDBPyConnection, known: Known) -> None:
     con.execute("CREATE VIEW alone AS SELECT subject_key AS contact_key, * FROM consents").fetchall()
     decide(con, "alone", "alone_state")
     con.execute(
-        f"CREATE TABLE left_alone AS SELECT contact_key FROM alone_state WHERE state IN {LEFT}"
+        f"CREATE TABLE left_alone AS SELECT contact_key AS subject_key, state FROM alone_state WHERE state IN {LEFT}"
     ).fetchall()
     con.execute("DROP TABLE alone_state").fetchall()
 
@@ -167,11 +167,13 @@ FROM chain
 
 def judge(con: duckdb.DuckDBPyConnection) -> None:
     """Tables `judged`, with a reason where a contact is withheld, and `withheld`, those reasons with their dates."""
-    former = {
-        name: f"CASE WHEN p.withdrawn_at IS NULL THEN o.{name} END" if name in YES else f"o.{name}"
-        for name in INSTANTS
-    }  # as gate.of_former
-    merged = ", ".join(f"greatest(p.{name}, a.{name}, {former[name]}) AS {name}" for name in INSTANTS)
+    former = {  # as gate.of_former
+        "withdrawn_at": "CASE o.state WHEN 'suppressed' THEN o.withdrawn_at ELSE greatest(o.withdrawn_at, o.suppressed_at) END",
+        "suppressed_at": "CASE o.state WHEN 'suppressed' THEN o.suppressed_at END",
+    }
+    merged = ", ".join(
+        f"greatest(p.{name}, a.{name}, {former.get(name, 'NULL')}) AS {name}" for name in INSTANTS
+    )
     con.execute(
         f"""
         CREATE TABLE records AS
@@ -179,8 +181,10 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         FROM diff d
         LEFT JOIN consents p ON p.subject_key = d.contact_key
         LEFT JOIN consents a ON a.subject_key = d.address_key
-        LEFT JOIN (SELECT old.contact_key, c.* FROM old JOIN consents c ON c.subject_key = old.before_address_key) o
-          ON o.contact_key = d.contact_key AND o.subject_key <> d.address_key
+        LEFT JOIN (
+            SELECT old.contact_key, l.state, c.* FROM old
+            JOIN consents c ON c.subject_key = old.before_address_key JOIN left_alone l ON l.subject_key = c.subject_key
+        ) o ON o.contact_key = d.contact_key AND o.subject_key <> d.address_key
         """
     ).fetchall()
     con.execute("DROP TABLE consents").fetchall()

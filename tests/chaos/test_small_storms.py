@@ -160,3 +160,24 @@ def test_who_leaves_while_a_run_moves_them_keeps_their_word_at_the_former_addres
     assert list(mailable(shop)) == ["c00002@shop.example"]
     assert shop.run().exit_code == 0
     assert list(mailable(shop)) == ["c00002@shop.example"]
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_a_yes_at_a_former_address_outweighs_no_withdrawal_of_the_new_one(shop: Shop, mode: str) -> None:
+    shop.sandbox.settings(mode=mode)
+    emulator = shop.sandbox.emulator
+    emulator.clock.advance(timedelta(hours=-1))
+    shop.stock(2)
+    one, other = shop.customers.values()
+    shop.run()
+    former, new = other.address, "third@shop.example"
+    one.email, other.email = former, new
+    for address in (former, new):
+        shop.acts.append(
+            {"contact_id": "c00000", "act": "withdrawal", "at": emulator.clock.now(), "email": address}
+        )
+    shop.run()
+    emulator.clock.advance(timedelta(minutes=1))
+    emulator.act(PersonAct.SUBSCRIBE, address=former)
+    shop.run()
+    assert new not in mailable(shop)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from segue.core.consent import ConsentRecord, ConsentState, effective, merge
 from segue.core.errors import ConsentError
 from segue.core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
-from segue.sync.gate import INSTANTS, SENTENCES, Standing, admit, certify, decide
+from segue.sync.gate import INSTANTS, SENTENCES, Standing, admit, certify, decide, of_former
 
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 GRANT = Grant(granted_at=DAY_ZERO, source="shop", evidence={"form": "checkout"})
@@ -61,6 +61,15 @@ def test_two_records_that_let_a_person_stay_make_one_that_does(
     assume(effective(one) not in DEPARTED)
     assume(effective(other) not in DEPARTED)
     assert effective(merge(one, other)) not in DEPARTED
+
+
+@given(records, records)
+def test_the_record_of_a_former_address_raises_nobody_and_holds_who_left_there(
+    former: ConsentRecord, now: ConsentRecord
+) -> None:
+    left, state = effective(of_former(former)), effective(merge(now, of_former(former)))
+    assert left is (effective(former) if effective(former) in DEPARTED else ConsentState.UNKNOWN)
+    assert state is effective(now) or state in DEPARTED
 
 
 @given(standings, st.booleans())
