@@ -26,6 +26,10 @@ class ConsentState(StrEnum):
     UNKNOWN = "unknown"
 
 
+MAILABLE = frozenset({ConsentState.SUBSCRIBED, ConsentState.PENDING})
+LEFT = frozenset({ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED})
+
+
 class ConsentAct(StrEnum):
     """What somebody did, or the mail system on their behalf."""
 

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import duckdb
 
-from ..core.consent import NOTHING_RECORDED, ConsentRecord, ConsentState, effective, merge_all
+from ..core.consent import LEFT, MAILABLE, NOTHING_RECORDED, ConsentRecord, ConsentState, effective, merge_all
 from ..core.errors import ConsentError
 from ..core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
 
@@ -91,7 +91,7 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
             state = effective(standing.record)
             if state is not ConsentState.SUBSCRIBED:
                 return _withheld(_STATE_WITHHOLDS[state])
-            if standing.remote is ConsentState.UNSUBSCRIBED or standing.remote is ConsentState.SUPPRESSED:
+            if standing.remote in LEFT:
                 return _withheld(_STATE_WITHHOLDS[standing.remote])
             if standing.grant is None:
                 return _withheld(WithheldReason.NO_GRANT)
@@ -99,9 +99,9 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
             return replace(change, consent=consent, grant=standing.grant)
         case Operation.UPDATE | Operation.READDRESS:
             state = effective(standing.record)
-            if state in {ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}:
+            if state in LEFT:
                 return _withheld(_STATE_WITHHOLDS[state])
-            if standing.remote not in {ConsentState.SUBSCRIBED, ConsentState.PENDING}:
+            if standing.remote not in MAILABLE:
                 return _withheld(_STATE_WITHHOLDS.get(standing.remote or state, WithheldReason.NO_GRANT))
             return change
 
@@ -114,9 +114,7 @@ def certify(changes: Sequence[Change]) -> None:
     for change in changes:
         lowers = change.operation is Operation.OPT_OUT and change.consent is ConsentState.UNSUBSCRIBED
         raises = (
-            change.operation is Operation.CREATE
-            and change.grant is not None
-            and change.consent in {ConsentState.SUBSCRIBED, ConsentState.PENDING}
+            change.operation is Operation.CREATE and change.grant is not None and change.consent in MAILABLE
         )
         silent = change.consent is None and change.operation not in {Operation.CREATE, Operation.OPT_OUT}
         if not (lowers or raises or silent):

@@ -6,7 +6,8 @@ here decides who may be mailed, and nothing is written to an ESP.
 A state seen at an ESP carries no time of its own: `changed_at` moves with our own writes. So a departure is recorded
 when the state *becomes* one, not each time it is seen, and a subscription that is seen proves nothing. Only the
 ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back: and not
-where it is the time that we stated ourselves for whoever was made there, because somebody else may have the address now.
+where our own write brought it, with whoever was made there or moved there, because somebody else may have the address
+now.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Final
 import duckdb
 
 from ..core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState, merge_all
-from ..core.model import RemoteContact
+from ..core.model import Operation, RemoteContact
 from ..core.snapshot import Snapshot
 from .store.consents import LEDGER, LedgerEntry
 from .store.store import Store
@@ -179,15 +180,16 @@ def _returns(
 
 
 def _stated_by_us(store: Store, destination: str, opted_in: Mapping[int, datetime]) -> set[int]:
-    """Give the addresses whose opt-in is no later than the one with which we made the contact.
+    """Give the addresses whose opt-in came with a write of ours, and is no word of who has the address now.
 
-    A create that nobody has heard of yet stated a grant of its contact; ESPs keep whole seconds of it.
+    Of what nobody has heard of yet, a move brings what the contact had, and a create states a grant of its contact;
+    ESPs keep whole seconds of it.
     """
     stated = store.destinations.stated(destination, opted_in)
     ours = {key for key, at in opted_in.items() if key in stated and at <= stated[key]}
-    for key, contacts in store.outbox.creates_at(destination, list(opted_in)).items():
-        grants = (each.entry for each in store.consents.history([key, *contacts]))
-        times = {each.occurred_at.replace(microsecond=0) for each in grants if each.act is ConsentAct.GRANT}
-        if opted_in[key].replace(microsecond=0) in times:
+    for key, contact, operation in store.outbox.arrivals_at(destination, list(opted_in)):
+        said = (each.entry for each in store.consents.history([key, contact]))
+        grants = {each.occurred_at.replace(microsecond=0) for each in said if each.act is ConsentAct.GRANT}
+        if operation is Operation.READDRESS or opted_in[key].replace(microsecond=0) in grants:
             ours.add(key)
     return ours

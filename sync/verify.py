@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from ..connectors.base import Connector
-from ..core.consent import ConsentState
+from ..core.consent import LEFT, ConsentState
 from ..core.model import ContactState, RemoteContact
 from ..mappings.mapping import Mapping as FieldMapping
 from .inbound import People, observe
@@ -26,7 +26,6 @@ from .store.store import Store
 
 _CONTACTS: Final = 500  # read back, compared and stored at a time
 _EXAMPLES: Final = 3  # of each kind
-_LEFT: Final = frozenset({ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED})
 
 Pair = tuple[int, ContactState, RemoteContact | None]
 
@@ -243,7 +242,7 @@ class Inspector:
             return
         if remote.state is not known:
             yield Drift(kind=DriftKind.CONSENT)
-        if remote.state in _LEFT:
+        if remote.state in LEFT:
             return  # gets nothing more, and so needs no repair
         shown = self._connector.shown(held.fields)
         watched = self._ours.fields.keys() - (self._ours.shared - held.fields.keys())

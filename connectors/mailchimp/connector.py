@@ -339,7 +339,7 @@ class Mailchimp(Connector):
                 )
         except RefusedRequestError as error:
             return refusal(error)
-        return replace(_APPLIED, seen=remote_contact(after)) if after["status"] in LEFT else _APPLIED
+        return replace(_APPLIED, seen=remote_contact(after))
 
     def _lower(self, address: str) -> bool:
         """Unsubscribe one member and say whether the answer shows it. A missing required field must not stop it."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ...connectors.base import Connector
 from ...connectors.limiter import urgent
-from ...core.consent import NOTHING_RECORDED, ConsentState
+from ...core.consent import MAILABLE, NOTHING_RECORDED, ConsentState
 from ...core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
 from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
 from ..gate import admit, certify, of_former, standing_of
@@ -245,10 +245,13 @@ class Courier:
                 state, vacated = change.consent, None
                 if change.previous_address is not None:  # the person's state moves along with the address
                     vacated = self._store.keys.address_key(change.previous_address)
-                    known = self._store.destinations
-                    state = known.states(self._destination, [vacated]).get(vacated)
-                    stated_at = known.stated(self._destination, [vacated]).get(vacated)
-                    state = outcome.seen.state if outcome.seen else state
+                    state = self._store.destinations.states(self._destination, [vacated]).get(vacated)
+                    if outcome.seen is not None:
+                        state, stated_at = outcome.seen.state, outcome.seen.opted_in_at
+                    if (
+                        state in MAILABLE
+                    ):  # what they said before they moved is no word of who has the new address
+                        outcome = replace(outcome, seen=None)
                 baseline = change.confirmed_on(before)
                 # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
                 ended = (

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from ...connectors.base import Connector
+from ...core.consent import MAILABLE
 from ...core.model import ContactState, Operation
 from ..inbound import People, observe
 from ..store.leases import Lease
@@ -86,8 +87,11 @@ def _moved(
     for row, (previous, _) in zip(moves, pairs, strict=True):
         before, after = next(found), next(found)
         seen = [contact for contact in (before, after) if contact is not None]
-        observe(store, destination, seen, people=people, now=now, run_id=run_id)
         if before is None and after is not None:
             store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
             moved.add(row.id)
+            if after.state in MAILABLE:  # as in `courier`
+                stated = {row.address_key: after.opted_in_at} if after.opted_in_at else {}
+                store.destinations.record_remote(destination, [(row.address_key, after.state)], stated)
+        observe(store, destination, seen, people=people, now=now, run_id=run_id)
     return moved

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...core.consent import ConsentState
+from ...core.consent import LEFT
 from ...core.model import ContactState, Doubt, Operation
 from ..planning.plan import Plan
 from ..store.outbox import ITEMS
@@ -19,7 +19,6 @@ from ..store.store import Store
 
 _ROWS: Final = 5_000
 _NAMED: Final = {"desired_hash": "after_hash"}
-_LEFT: Final = frozenset({ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED})
 
 
 def enqueue(
@@ -51,7 +50,7 @@ def enqueue(
             for place, (operation, now) in enumerate(zip(operations, map(hashes.get, keys), strict=True)):
                 # A withdrawal does not go stale: an opt-out is sent until the ESP shows it.
                 if operation == Operation.OPT_OUT:
-                    if states.get(address_keys[place]) not in _LEFT:
+                    if states.get(address_keys[place]) not in LEFT:
                         places.append(place)
                 elif now == before[place]:
                     places.append(place)

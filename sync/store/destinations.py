@@ -28,11 +28,19 @@ class Destinations:
         self._database = database
         self._clock = clock
 
-    def record_remote(self, destination: str, rows: Iterable[tuple[int, ConsentState]]) -> None:
-        """Store (address key, state) pairs as the ESP shows them now; a later one of the same address counts."""
+    def record_remote(
+        self,
+        destination: str,
+        rows: Iterable[tuple[int, ConsentState]],
+        stated: Mapping[int, datetime] = MappingProxyType({}),
+    ) -> None:
+        """Store (address key, state) pairs as the ESP shows them now; a later one of the same address counts.
+
+        `stated` are opt-in times, by address key, that are no word of whoever has the address now.
+        """
         for group in grouped(rows, ROWS_PER_TRANSACTION):
             with self._database.write() as connection:
-                see(connection, destination, dict(group), self._clock())
+                see(connection, destination, dict(group), self._clock(), stated)
 
     def forget_remote(self, destination: str, address_keys: Iterable[int]) -> None:
         """Forget addresses that a destination no longer has."""
@@ -63,7 +71,7 @@ class Destinations:
             }
 
     def stated(self, destination: str, address_keys: Iterable[int]) -> dict[int, datetime]:
-        """Give the opt-in times that we stated ourselves, of a batch of addresses where we made the contact."""
+        """Give the opt-in times that came with our own writes, of a batch of addresses: see `Settlement.stated_at`."""
         query = sa.select(remote.c.address_key, remote.c.stated_at).where(
             remote.c.destination == destination, remote.c.stated_at.is_not(None)
         )
@@ -122,7 +130,7 @@ def see(
     seen_at: datetime,
     stated: Mapping[int, datetime] = MappingProxyType({}),
 ) -> None:
-    """Store states by address key, as part of the caller's transaction, and for some the opt-in time that we stated.
+    """Store states by address key, as part of the caller's transaction, and for some an opt-in time that we stated.
 
     What was stated before stays where nothing is.
     """

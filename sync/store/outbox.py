@@ -266,18 +266,21 @@ class Outbox:
                 for row in connection.execute(query).mappings()
             ]
 
-    def creates_at(self, destination: str, address_keys: Sequence[int]) -> dict[int, list[int]]:
-        """Give by address key the contacts who may be made at these addresses just now, or by a run that was killed."""
-        query = sa.select(outbox.c.address_key, outbox.c.contact_key).where(
+    def arrivals_at(self, destination: str, address_keys: Sequence[int]) -> list[tuple[int, int, Operation]]:
+        """Give (address key, contact key, operation) of who may be made at, or moved to, these addresses.
+
+        Just now, or by a run that was killed.
+        """
+        query = sa.select(outbox.c.address_key, outbox.c.contact_key, outbox.c.operation).where(
             outbox.c.destination == destination,
-            outbox.c.operation == Operation.CREATE.value,
+            outbox.c.operation.in_([Operation.CREATE.value, Operation.READDRESS.value]),
             outbox.c.address_key.in_(address_keys),
         )
-        found: dict[int, list[int]] = {}
         with self._database.read() as connection:
-            for address_key, contact_key in connection.execute(query):
-                found.setdefault(address_key, []).append(contact_key)
-        return found
+            return [
+                (address_key, contact_key, Operation(operation))
+                for address_key, contact_key, operation in connection.execute(query)
+            ]
 
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
         """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""

@@ -53,6 +53,14 @@ class Chronicle:
         for address in addresses_of(house):
             self._hashes[hashlib.md5(address.encode(), usedforsecurity=False).hexdigest()] = address
 
+    def written_in(self, run: int) -> list[str]:
+        """Give the houses that a run wrote to."""
+        return [
+            house
+            for house, lines in self._lines.items()
+            if any(f"run {run} request" in each for each in lines)
+        ]
+
     def of(self, house: str) -> list[str]:
         """Give the lines of a house."""
         return self._lines.get(house, [])

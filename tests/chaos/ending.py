@@ -76,7 +76,7 @@ def wrong_with(storm: Storm) -> Iterator[str]:
     yield from _baselines(storm.shop, members, must)
     report = storm.run()
     if report is None or report.get("requests", {}).get("write") != 0:
-        yield f"a further run wrote: {report}"
+        yield f"a further run wrote to {storm.chronicle.written_in(storm.book.run)}: {report}"
 
 
 def must_have(storm: Storm, members: Members) -> dict[str, str]:
