@@ -226,7 +226,9 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
             WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND before_address_key IS DISTINCT FROM address_key
         ),
         foreseen AS (
-            SELECT s.* REPLACE (CASE WHEN vacated.contact_key IS NOT NULL THEN NULL
+            SELECT s.* REPLACE (CASE WHEN s.state NOT IN {LEFT} AND s.address_key IN (SELECT address_key FROM stood WHERE state IN {LEFT})
+                                     THEN 'unsubscribed'  -- who shares it has left, and a withdrawal is the address's too
+                                     WHEN vacated.contact_key IS NOT NULL THEN NULL
                                      WHEN leavers.address_key IS NOT NULL THEN 'unsubscribed'
                                      ELSE s.remote_state END AS remote_state),
                    moves.contact_key IS NOT NULL AS moves, coalesce(vacated.wave + 1, 0) AS wave

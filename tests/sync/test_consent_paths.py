@@ -253,6 +253,18 @@ def test_of_two_with_one_address_the_one_who_agreed_is_written(shop: Shop) -> No
     assert report.plan.withheld == {"shared_address": 4}
 
 
+def test_of_two_with_one_address_nobody_is_written_when_one_has_left(shop: Shop) -> None:
+    """Wherever it was that they left: else one run would write the other, and the next unsubscribe them."""
+    shop.stock(2)
+    one, other = shop.customers.values()
+    one.consents += [("withdrawal", 1, "")]
+    shop.run()
+    one.email = other.email = "both@shop.example"
+    shop.run()
+    assert [address for address, member in shop.members().items() if member["status"] == "subscribed"] == []
+    assert shop.run().writes == 0
+
+
 def test_who_has_an_address_keeps_it_when_another_contact_gets_it_too(shop: Shop) -> None:
     for number in range(4):
         shop.customers |= {
