@@ -20,6 +20,7 @@ from ..core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState
 from ..core.model import Operation, RemoteContact
 from ..core.snapshot import Snapshot
 from .store.consents import LEDGER, LedgerEntry
+from .store.destinations import OptIns
 from .store.store import Store
 
 _DEPARTURES: Final = {
@@ -118,7 +119,9 @@ def observe(
     entries = [*_departures(destination, left, of, now), *_returns(store, destination, back, of)]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
     store.consents.append(entries, run_id=run_id)
-    store.destinations.record_remote(destination, [(key, contact.state) for key, contact in shown.items()])
+    store.destinations.record_remote(
+        destination, [(key, contact.state, contact.opted_in_at) for key, contact in shown.items()]
+    )
     return len(left)
 
 
@@ -154,7 +157,10 @@ def _departures(
 def _returns(
     store: Store, destination: str, back: Mapping[int, RemoteContact], of: Mapping[int, Sequence[int]]
 ) -> Iterable[LedgerEntry]:
-    """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of."""
+    """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of.
+
+    It is the address's, and the word of who has that now only where it is news: they may have it from somebody else.
+    """
     subjects = [*back, *(person for persons in of.values() for person in persons)]
     known = store.consents.records(subjects) if back else {}
     later = {}
@@ -163,30 +169,35 @@ def _returns(
         withdrawn_at = merge_all(records).withdrawn_at
         if withdrawn_at is not None and contact.opted_in_at and contact.opted_in_at > withdrawn_at:
             later[key] = contact.opted_in_at
-    ours = _stated_by_us(store, destination, later) if later else set()
-    for key, opted_in_at in later.items():
-        if key in ours:
-            continue
-        contact = back[key]
+    opt_ins = store.destinations.opt_ins(destination, later)
+    ours = _came_with_us(store, destination, later, opt_ins) if later else set()
+    for key in later.keys() - ours:
+        opted_in_at = later[key]
         entry = ConsentEntry(
             act=ConsentAct.GRANT,
             occurred_at=opted_in_at,
             source=f"opted in at {destination}",
-            evidence={"opted_in_at": opted_in_at.isoformat(), "status": contact.status},
+            evidence={"opted_in_at": opted_in_at.isoformat(), "status": back[key].status},
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
-        for person in of.get(key, ()):
+        is_news = key not in opt_ins or opt_ins[key].seen != opted_in_at
+        for person in of.get(key, ()) if is_news else ():
             yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
 
 
-def _stated_by_us(store: Store, destination: str, opted_in: Mapping[int, datetime]) -> set[int]:
+def _came_with_us(
+    store: Store, destination: str, opted_in: Mapping[int, datetime], opt_ins: Mapping[int, OptIns]
+) -> set[int]:
     """Give the addresses whose opt-in came with a write of ours, and is no word of who has the address now.
 
     Of what nobody has heard of yet, a move brings what the contact had, and a create states a grant of its contact;
     ESPs keep whole seconds of it.
     """
-    stated = store.destinations.stated(destination, opted_in)
-    ours = {key for key, at in opted_in.items() if key in stated and at <= stated[key]}
+    ours = {
+        key
+        for key, at in opted_in.items()
+        if key in opt_ins and (stated := opt_ins[key].stated) and at <= stated
+    }
     for key, contact, operation in store.outbox.arrivals_at(destination, list(opted_in)):
         said = (each.entry for each in store.consents.history([key, contact]))
         grants = {each.occurred_at.replace(microsecond=0) for each in said if each.act is ConsentAct.GRANT}

@@ -91,7 +91,6 @@ def _moved(
             store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
             moved.add(row.id)
             if after.state in MAILABLE:  # as in `courier`
-                stated = {row.address_key: after.opted_in_at} if after.opted_in_at else {}
-                store.destinations.record_remote(destination, [(row.address_key, after.state)], stated)
+                store.destinations.record_moved(destination, row.address_key, after.state, after.opted_in_at)
         observe(store, destination, seen, people=people, now=now, run_id=run_id)
     return moved

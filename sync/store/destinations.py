@@ -4,8 +4,8 @@ Nothing here decides what a state means; `core.consent` does.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -21,6 +21,14 @@ REMOTE: Final = pa.schema([("address_key", pa.int64()), ("state", pa.string())])
 OwnedKind = Literal["field", "tag"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptIns:
+    """Times of opting in at one address: as the ESP showed it last, and as it came with our own write."""
+
+    seen: datetime | None
+    stated: datetime | None
+
+
 class Destinations:
     """Remembers per destination which addresses it has, which fields and tags are ours, and how far reading came."""
 
@@ -29,18 +37,22 @@ class Destinations:
         self._clock = clock
 
     def record_remote(
-        self,
-        destination: str,
-        rows: Iterable[tuple[int, ConsentState]],
-        stated: Mapping[int, datetime] = MappingProxyType({}),
+        self, destination: str, rows: Iterable[tuple[int, ConsentState, datetime | None]]
     ) -> None:
-        """Store (address key, state) pairs as the ESP shows them now; a later one of the same address counts.
-
-        `stated` are opt-in times, by address key, that are no word of whoever has the address now.
-        """
+        """Store (address key, state, time of opting in) as the ESP shows them now; a later one of an address counts."""
         for group in grouped(rows, ROWS_PER_TRANSACTION):
             with self._database.write() as connection:
-                see(connection, destination, dict(group), self._clock(), stated)
+                states = {key: state for key, state, _ in group}
+                times = {key: opted_in_at for key, _, opted_in_at in group if opted_in_at}
+                see(connection, destination, states, self._clock(), opted_in_at=times)
+
+    def record_moved(
+        self, destination: str, address_key: int, state: ConsentState, stated_at: datetime | None
+    ) -> None:
+        """Store what a move of ours turns out to have brought to an address."""
+        with self._database.write() as connection:
+            times = {address_key: stated_at} if stated_at else {}
+            see(connection, destination, {address_key: state}, self._clock(), stated_at=times)
 
     def forget_remote(self, destination: str, address_keys: Iterable[int]) -> None:
         """Forget addresses that a destination no longer has."""
@@ -70,15 +82,16 @@ class Destinations:
                 for key, state in plain_among(connection, query, remote.c.address_key, address_keys)
             }
 
-    def stated(self, destination: str, address_keys: Iterable[int]) -> dict[int, datetime]:
-        """Give the opt-in times that came with our own writes, of a batch of addresses: see `Settlement.stated_at`."""
-        query = sa.select(remote.c.address_key, remote.c.stated_at).where(
-            remote.c.destination == destination, remote.c.stated_at.is_not(None)
+    def opt_ins(self, destination: str, address_keys: Iterable[int]) -> dict[int, OptIns]:
+        """Give the times of opting in that are known, of a batch of addresses; those without any are absent."""
+        query = sa.select(remote.c.address_key, remote.c.opted_in_at, remote.c.stated_at).where(
+            remote.c.destination == destination
         )
         with self._database.read() as connection:
             return {
-                key: instant_of(stated_at)
-                for key, stated_at in plain_among(connection, query, remote.c.address_key, address_keys)
+                key: OptIns(seen=seen and instant_of(seen), stated=stated and instant_of(stated))
+                for key, seen, stated in plain_among(connection, query, remote.c.address_key, address_keys)
+                if seen or stated
             }
 
     def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:
@@ -128,18 +141,18 @@ def see(
     destination: str,
     states: Mapping[int, ConsentState],
     seen_at: datetime,
-    stated: Mapping[int, datetime] = MappingProxyType({}),
+    **times: Mapping[int, datetime],
 ) -> None:
-    """Store states by address key, as part of the caller's transaction, and for some an opt-in time that we stated.
+    """Store states by address key, as part of the caller's transaction.
 
-    What was stated before stays where nothing is.
+    `times` are further columns of those who have them; of all others these stay as they are.
     """
     same = {"destination": destination, "seen_at": microseconds(seen_at)}
-    for keys in (sorted(states.keys() - stated.keys()), sorted(states.keys() & stated.keys())):
+    having = set[int]().union(*times.values())
+    for keys, more in ((sorted(states.keys() - having), ()), (sorted(states.keys() & having), times)):
         columns: dict[str, list[object]] = {
             "address_key": list(keys),
             "state": [states[key].value for key in keys],
         }
-        if not stated.keys().isdisjoint(keys):
-            columns["stated_at"] = [microseconds(stated[key]) for key in keys]
+        columns |= {name: [microseconds(times[name][key]) for key in keys] for name in more}
         insert_columns(connection, remote, columns, same, on_conflict="replace")

@@ -93,7 +93,8 @@ remote = sa.Table(
     sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False, comment="a ConsentState, as the ESP showed it last"),
     sa.Column("seen_at", Instant, nullable=False),
-    sa.Column("stated_at", Instant, comment="the opt-in time that we stated when we made the contact"),
+    sa.Column("opted_in_at", Instant, comment="the time of opting in, as the ESP showed it last"),
+    sa.Column("stated_at", Instant, comment="the time of opting in that came with our own write"),
     sqlite_with_rowid=False,
 )
 

@@ -234,7 +234,7 @@ def _see(
         )
     seen = {each.row.address_key: each.remote_state for each in settlements if each.remote_state is not None}
     stated = {each.row.address_key: each.stated_at for each in settlements if each.stated_at is not None}
-    see(connection, destination, seen, now, stated)
+    see(connection, destination, seen, now, stated_at=stated)
 
 
 def _forget_rejections(

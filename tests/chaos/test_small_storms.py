@@ -181,3 +181,20 @@ def test_a_yes_at_a_former_address_outweighs_no_withdrawal_of_the_new_one(shop: 
     emulator.act(PersonAct.SUBSCRIBE, address=former)
     shop.run()
     assert new not in mailable(shop)
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_an_opt_in_is_the_word_of_who_had_the_address_then(shop: Shop, mode: str) -> None:
+    """Not of who has it later, though that one's withdrawal, known only now, is older."""
+    shop.sandbox.settings(mode=mode)
+    emulator = shop.sandbox.emulator
+    shop.stock(2)
+    one, other = shop.customers.values()
+    emulator.act(PersonAct.SUBSCRIBE, address=other.address)
+    shop.run()
+    one.consents += [("withdrawal", 1, "")]
+    one.email, other.email = other.address, one.address
+    shop.run()
+    one.email = "third@shop.example"
+    shop.run()
+    assert "third@shop.example" not in mailable(shop)

@@ -1,8 +1,10 @@
+from datetime import UTC, datetime, timedelta
+
 import pyarrow as pa
 
 from segue.core.consent import ConsentState
 from segue.sync.store.columns import ROWS
-from segue.sync.store.destinations import REMOTE
+from segue.sync.store.destinations import REMOTE, OptIns
 from segue.sync.store.store import Store
 
 
@@ -13,21 +15,36 @@ def remote(store: Store, destination: str) -> dict[int, str]:
 
 
 def test_the_state_seen_last_counts_and_destinations_are_apart(store: Store) -> None:
-    store.destinations.record_remote("d", [(1, ConsentState.SUBSCRIBED), (2, ConsentState.PENDING)])
-    store.destinations.record_remote("d", iter([(1, ConsentState.UNSUBSCRIBED)]))
-    store.destinations.record_remote("other", [(1, ConsentState.SUBSCRIBED)])
+    store.destinations.record_remote(
+        "d", [(1, ConsentState.SUBSCRIBED, None), (2, ConsentState.PENDING, None)]
+    )
+    store.destinations.record_remote("d", iter([(1, ConsentState.UNSUBSCRIBED, None)]))
+    store.destinations.record_remote("other", [(1, ConsentState.SUBSCRIBED, None)])
     assert remote(store, "d") == {1: "unsubscribed", 2: "pending"}
     assert remote(store, "nowhere") == {}
 
 
 def test_of_one_address_twice_in_a_batch_the_later_counts(store: Store) -> None:
-    store.destinations.record_remote("d", [(1, ConsentState.SUBSCRIBED), (1, ConsentState.SUPPRESSED)])
+    store.destinations.record_remote(
+        "d", [(1, ConsentState.SUBSCRIBED, None), (1, ConsentState.SUPPRESSED, None)]
+    )
     assert remote(store, "d") == {1: "suppressed"}
+
+
+def test_a_time_of_opting_in_stays_until_another_one_is_told(store: Store) -> None:
+    at = datetime(2026, 5, 3, tzinfo=UTC)
+    store.destinations.record_remote(
+        "d", [(1, ConsentState.SUBSCRIBED, at), (2, ConsentState.SUBSCRIBED, None)]
+    )
+    store.destinations.record_moved("d", 1, ConsentState.SUBSCRIBED, at + timedelta(days=1))
+    store.destinations.record_remote("d", [(1, ConsentState.UNSUBSCRIBED, None)])
+    assert store.destinations.opt_ins("d", [1, 2, 3]) == {1: OptIns(seen=at, stated=at + timedelta(days=1))}
+    assert remote(store, "d") == {1: "unsubscribed", 2: "subscribed"}
 
 
 def test_more_than_one_group_of_remote_contacts_streams_back_whole(store: Store) -> None:
     count = 2 * ROWS + 5_000
-    store.destinations.record_remote("d", ((key, ConsentState.SUBSCRIBED) for key in range(count)))
+    store.destinations.record_remote("d", ((key, ConsentState.SUBSCRIBED, None) for key in range(count)))
     batches = list(store.destinations.stream_remote("d"))
     assert max(batch.num_rows for batch in batches) <= ROWS
     assert sorted(pa.Table.from_batches(batches)["address_key"].to_pylist()) == list(range(count))

@@ -272,7 +272,9 @@ def test_a_batch_settles_whole_or_not_at_all(store: Store, lease: Lease) -> None
 def test_an_address_that_a_contact_left_is_no_longer_there(
     store: Store, claimed: Claim, lease: Lease
 ) -> None:
-    store.destinations.record_remote("d", [(5, ConsentState.SUBSCRIBED), (6, ConsentState.SUBSCRIBED)])
+    store.destinations.record_remote(
+        "d", [(5, ConsentState.SUBSCRIBED, None), (6, ConsentState.SUBSCRIBED, None)]
+    )
     row = claimed(item(1, Operation.READDRESS))
     moved = settled(
         row, OutcomeStatus.APPLIED, baseline=state(1), remote_state=ConsentState.SUBSCRIBED, vacated=5
