@@ -112,7 +112,7 @@ def observe(
     shown = {store.keys.address_key(contact.address): contact for contact in contacts}
     before = store.destinations.states(destination, shown)
     gone = {key: c for key, c in shown.items() if c.state in _DEPARTURES}
-    again = _left_again(store, {key: c for key, c in gone.items() if before.get(key) is c.state})
+    again = _left_again(store, destination, {key: c for key, c in gone.items() if before.get(key) is c.state})
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
     of = people.of([*left, *back])
@@ -125,16 +125,21 @@ def observe(
     return len(left)
 
 
-def _left_again(store: Store, gone: Mapping[int, RemoteContact]) -> set[int]:
-    """Give who came back and left once more since we looked: they opted in after the departure that we know."""
+def _left_again(store: Store, destination: str, gone: Mapping[int, RemoteContact]) -> set[int]:
+    """Give who came back and left once more since we looked: they opted in after the departure that we know.
+
+    An opt-in that was seen before is what our own opt-out ended.
+    """
     known = store.consents.records(key for key, contact in gone.items() if contact.opted_in_at)
-    return {
-        key
+    later = {
+        key: opted_in_at
         for key, record in known.items()
         if (left_at := record.withdrawn_at)
         and (opted_in_at := gone[key].opted_in_at)
         and opted_in_at > left_at
     }
+    opt_ins = store.destinations.opt_ins(destination, later)
+    return {key for key, at in later.items() if key not in opt_ins or opt_ins[key].seen != at}
 
 
 def _departures(

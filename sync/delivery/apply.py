@@ -223,6 +223,12 @@ class _Office:
         """Store what couriers brought back: who was seen first, because they may have left."""
         settlements = [each for _, delivery in home for each in delivery.settlements]
         seen = [each.outcome.seen for each in settlements if each.outcome.seen is not None]
+        # Who left while they moved said so at the former address, which somebody else may have next.
+        seen += [
+            replace(each.outcome.seen, address=address)
+            for each in settlements
+            if each.outcome.seen is not None and (address := each.row.change().previous_address)
+        ]
         if seen:
             observe(
                 self.store,
