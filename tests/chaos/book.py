@@ -90,6 +90,14 @@ class Book:
         ]
         return _ends_with_a_yes(words)
 
+    def _may_know_a_yes(self, person: str, address: str, run: int) -> bool:
+        """Say whether the last word before a run was a yes, or there was one since, which the run may have asked for."""
+        return self.agrees(person, address, before_run=run) or any(
+            word.agrees and word.run >= run
+            for word in self._words.get(house_of(person) or "", ())
+            if word.person == person or word.address == address
+        )
+
     def is_known_to_agree(self, person: str, address: str) -> bool:
         """Say the same, but for a yes by the ESP's form at another address: it names that address and nobody."""
         words = [
@@ -132,7 +140,7 @@ class Book:
         person = self.at_address.get(address)
         if person is None:
             self.violations.append(f"request {exchange.number}: {status} for {address}, whom nobody has")
-        elif not self.agrees(person, address, before_run=self._run_of(exchange)):
+        elif not self._may_know_a_yes(person, address, self._run_of(exchange)):
             self.violations.append(
                 f"request {exchange.number}: {status} for {person} at {address}, who said no"
             )
