@@ -51,6 +51,7 @@ class Book:
     run: int = 0
     first: int = 0
     at_address: Mapping[str, str] = field(default_factory=dict)  # who has which address in what is published
+    at_address_before: Mapping[str, str] = field(default_factory=dict)  # the same, as the run before read it
     violations: list[str] = field(default_factory=list)
     doubles: list[str] = field(default_factory=list)
     _words: dict[str, list[Word]] = field(default_factory=dict)
@@ -137,7 +138,8 @@ class Book:
     def _judge_status(self, status: str | None, address: str, exchange: Exchange, *, happened: bool) -> None:
         if status not in MAILABLE:
             return
-        person = self.at_address.get(address)
+        late = exchange.number < self.first
+        person = (self.at_address_before if late else self.at_address).get(address)
         if person is None:
             self.violations.append(f"request {exchange.number}: {status} for {address}, whom nobody has")
         elif not self._may_know_a_yes(person, address, self._run_of(exchange)):

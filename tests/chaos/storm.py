@@ -201,7 +201,7 @@ class Storm:
         with self.emulator.lock:
             self.book.run += 1
             self.book.first = self.emulator.traffic.next_number()
-            self.book.at_address = self._at_address()
+            self.book.at_address_before, self.book.at_address = self.book.at_address, self._at_address()
             self._signal = signal
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = subprocess.Popen(
