@@ -12,6 +12,7 @@ now.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import duckdb
@@ -107,15 +108,21 @@ def observe(
     people: People,
     now: datetime,
     run_id: str | None,
+    ours: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
-    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left."""
+    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left.
+
+    `ours` are the keys of contacts by addresses that were theirs a moment ago, whoever has those in the data by now.
+    """
     shown = {store.keys.address_key(contact.address): contact for contact in contacts}
     before = store.destinations.states(destination, shown)
     gone = {key: c for key, c in shown.items() if c.state in _DEPARTURES}
     again = _left_again(store, destination, {key: c for key, c in gone.items() if before.get(key) is c.state})
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
-    of = people.of([*left, *back])
+    of = {key: set(persons) for key, persons in people.of([*left, *back]).items()}
+    for address, contact_key in ours.items():
+        of.setdefault(store.keys.address_key(address), set()).add(contact_key)
     entries = [*_departures(destination, left, of, now), *_returns(store, destination, back, of)]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
     store.consents.append(entries, run_id=run_id)
@@ -143,7 +150,7 @@ def _left_again(store: Store, destination: str, gone: Mapping[int, RemoteContact
 
 
 def _departures(
-    destination: str, left: Mapping[int, RemoteContact], of: Mapping[int, Sequence[int]], now: datetime
+    destination: str, left: Mapping[int, RemoteContact], of: Mapping[int, Iterable[int]], now: datetime
 ) -> Iterable[LedgerEntry]:
     for key, contact in left.items():
         act = _DEPARTURES[contact.state]
@@ -160,7 +167,7 @@ def _departures(
 
 
 def _returns(
-    store: Store, destination: str, back: Mapping[int, RemoteContact], of: Mapping[int, Sequence[int]]
+    store: Store, destination: str, back: Mapping[int, RemoteContact], of: Mapping[int, Iterable[int]]
 ) -> Iterable[LedgerEntry]:
     """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of.
 

@@ -87,10 +87,15 @@ def _moved(
     for row, (previous, _) in zip(moves, pairs, strict=True):
         before, after = next(found), next(found)
         seen = [contact for contact in (before, after) if contact is not None]
+        ours = {previous: row.contact_key}
         if before is None and after is not None:
-            store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
             moved.add(row.id)
             if after.state in MAILABLE:  # as in `courier`
                 store.destinations.record_moved(destination, row.address_key, after.state, after.opted_in_at)
-        observe(store, destination, seen, people=people, now=now, run_id=run_id)
+            else:  # as in `apply`
+                seen.append(replace(after, address=previous))
+                ours[row.address] = row.contact_key
+        observe(store, destination, seen, people=people, now=now, run_id=run_id, ours=ours)
+        if row.id in moved:
+            store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
     return moved

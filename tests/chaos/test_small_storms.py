@@ -198,3 +198,35 @@ def test_an_opt_in_is_the_word_of_who_had_the_address_then(shop: Shop, mode: str
     one.email = "third@shop.example"
     shop.run()
     assert "third@shop.example" not in mailable(shop)
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_who_leaves_while_a_run_moves_them_has_left_for_good(shop: Shop, mode: str, killed: bool) -> None:
+    """It is the mover's own word too, whoever has the former address next and says yes there."""
+    shop.sandbox.settings(mode=mode)
+    emulator, first = shop.sandbox.emulator, "c00000@shop.example"
+    emulator.clock.advance(timedelta(hours=-1))
+    shop.stock(1)
+    shop.run()
+    shop.customers["c00000"].email = "second@shop.example"
+
+    def leaves(exchange: Exchange) -> None:
+        if ("status", "archived") in exchange.query:  # what a pull reads last
+            emulator.traffic.recorder = None
+            emulator.act(PersonAct.UNSUBSCRIBE, address=first)
+
+    emulator.traffic.recorder = leaves
+    if killed:
+        run_and_die(shop)
+    else:
+        shop.run()
+    shop.stock(1)
+    shop.customers["c00001"].email = first
+    shop.run()
+    emulator.clock.advance(timedelta(minutes=1))
+    emulator.act(PersonAct.SUBSCRIBE, address=first)
+    shop.run()
+    shop.customers["c00000"].spent = 70.0
+    shop.run()
+    assert "second@shop.example" not in mailable(shop)
