@@ -91,7 +91,7 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
             state = effective(standing.record)
             if state is not ConsentState.SUBSCRIBED:
                 return _withheld(_STATE_WITHHOLDS[state])
-            if standing.remote in LEFT:
+            if standing.remote is not None and standing.remote in LEFT:
                 return _withheld(_STATE_WITHHOLDS[standing.remote])
             if standing.grant is None:
                 return _withheld(WithheldReason.NO_GRANT)

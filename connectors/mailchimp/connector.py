@@ -332,6 +332,7 @@ class Mailchimp(Connector):
             after = self._lists.update_list_member(self._audience, key, body)
             if before is not None and is_raise(before, after["status"]):
                 self._take_back([change])  # nobody comes back by changing their address
+                after["status"] = "unsubscribed"
             if change.tags:
                 tags = [{"name": tag, "status": "active"} for tag in change.tags]
                 self._lists.update_list_member_tags(

@@ -641,15 +641,16 @@ def test_a_field_removed_at_mailchimp_stops_the_run_instead_of_halving_batches(
     assert emulator.audience.members == {}
 
 
-def test_a_new_address_moves_the_same_member_and_keeps_what_they_said(
+def test_a_new_address_moves_the_same_member_and_nobody_who_has_left(
     mailchimp: Sandbox, connector: Mailchimp
 ) -> None:
+    """What somebody said at an address stays there, because another contact may have it next."""
     connector.ensure(SCHEMA)
     write(connector, *creates(3))
     act(mailchimp, PersonAct.UNSUBSCRIBE, 1)
-    for number in range(2):
-        contact = mailchimp.emulator.audience.find(address(number))
-        moved = change(
+    stays, leaves = (mailchimp.emulator.audience.find(address(number)) for number in range(2))
+    moves = [
+        change(
             Operation.READDRESS,
             number,
             address=address(number + 50),
@@ -657,13 +658,19 @@ def test_a_new_address_moves_the_same_member_and_keeps_what_they_said(
             fields={"SG_NUM": "5"},
             tags=("segue: new",),
         )
-        assert told(write(connector, moved)) == [APPLIED]
-        assert mailchimp.emulator.audience.find(address(number + 50)) is contact
+        for number in range(2)
+    ]
+    assert [told(write(connector, moved)) for moved in moves] == [
+        [APPLIED],
+        [("rejected", "compliance_state")],
+    ]
+    assert mailchimp.emulator.audience.find(address(50)) is stays
+    assert mailchimp.emulator.audience.find(address(1)) is leaves
     found = connector.read([address(0), address(50), address(51)])
     assert [(each.status, dict(each.fields), each.tags) if each else None for each in found] == [
         None,
         ("subscribed", {"SG_NUM": "5"}, frozenset({"segue: new"})),
-        ("unsubscribed", {"SG_NUM": "5"}, frozenset({"segue: new"})),
+        None,
     ]
     assert not any("status" in body for body in sent(mailchimp, f"PATCH {MEMBER}"))
     assert mailchimp.emulator.audience.raises == []
@@ -720,13 +727,16 @@ def test_whom_a_new_address_would_bring_back_is_unsubscribed_at_once(
     told_by_hand: tuple[responses.RequestsMock, Mailchimp],
 ) -> None:
     esp, connector = told_by_hand
-    before = {"email_address": address(0), "status": "unsubscribed"}
+    before = {"email_address": address(0), "status": "pending"}
     after = {"email_address": address(9), "status": "subscribed"}
     esp.get(members_url(0), json=before)
     esp.patch(members_url(0), json=after)
     esp.patch(members_url(9), json={**after, "status": "unsubscribed"})
     moved = change(Operation.READDRESS, 0, address=address(9), previous_address=address(0))
-    assert told(write(connector, moved)) == [APPLIED]
+    (outcome,) = write(connector, moved)
+    assert told([outcome]) == [APPLIED]
+    assert outcome.seen is not None
+    assert outcome.seen.state is ConsentState.UNSUBSCRIBED
     assert esp.calls[-1].request.body == b'{"status":"unsubscribed"}'
 
 
