@@ -8,17 +8,19 @@ when the state *becomes* one, not each time it is seen, and a subscription that 
 ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back: and not
 where our own write brought it, with whoever was made there or moved there, because somebody else may have the address
 now.
+
+What is shown at an address is the word of who has it in the data, and a departure also of who was written there last:
+the data may have moved them on, and whoever has the address next must not speak for them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final
 
 import duckdb
 
 from ..core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState, merge_all
-from ..core.model import Operation, RemoteContact
+from ..core.model import RemoteContact
 from ..core.snapshot import Snapshot
 from .store.consents import LEDGER, LedgerEntry
 from .store.destinations import OptIns
@@ -108,22 +110,20 @@ def observe(
     people: People,
     now: datetime,
     run_id: str | None,
-    ours: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
-    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left.
-
-    `ours` are the keys of contacts by addresses that were theirs a moment ago, whoever has those in the data by now.
-    """
+    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left."""
     shown = {store.keys.address_key(contact.address): contact for contact in contacts}
     before = store.destinations.states(destination, shown)
     gone = {key: c for key, c in shown.items() if c.state in _DEPARTURES}
     again = _left_again(store, destination, {key: c for key, c in gone.items() if before.get(key) is c.state})
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
-    of = {key: set(persons) for key, persons in people.of([*left, *back]).items()}
-    for address, contact_key in ours.items():
-        of.setdefault(store.keys.address_key(address), set()).add(contact_key)
-    entries = [*_departures(destination, left, of, now), *_returns(store, destination, back, of)]
+    of = people.of([*left, *back])
+    written = store.baselines.at(destination, [*left, *(back.keys() - of.keys())])
+    entries = [
+        *_departures(destination, left, of, written, now),
+        *_returns(store, destination, back, _whose(of, written)),
+    ]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
     store.consents.append(entries, run_id=run_id)
     store.destinations.record_remote(
@@ -146,11 +146,15 @@ def _left_again(store: Store, destination: str, gone: Mapping[int, RemoteContact
         and opted_in_at > left_at
     }
     opt_ins = store.destinations.opt_ins(destination, later)
-    return {key for key, at in later.items() if key not in opt_ins or opt_ins[key].seen != at}
+    return {key for key, at in later.items() if key not in opt_ins or opt_ins[key].is_news(at)}
 
 
 def _departures(
-    destination: str, left: Mapping[int, RemoteContact], of: Mapping[int, Iterable[int]], now: datetime
+    destination: str,
+    left: Mapping[int, RemoteContact],
+    of: Mapping[int, Sequence[int]],
+    written: Mapping[int, Sequence[int]],
+    now: datetime,
 ) -> Iterable[LedgerEntry]:
     for key, contact in left.items():
         act = _DEPARTURES[contact.state]
@@ -162,12 +166,20 @@ def _departures(
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
         if act is ConsentAct.WITHDRAWAL:
-            for person in of.get(key, ()):
+            for person in {*of.get(key, ()), *written.get(key, ())}:
                 yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
 
 
+def _whose(of: dict[int, list[int]], written: dict[int, list[int]]) -> dict[int, list[int]]:
+    """Give who may speak at an address: who has it, else who was written there if that is one person."""
+    return {key: persons for key, persons in written.items() if len(persons) == 1} | of
+
+
 def _returns(
-    store: Store, destination: str, back: Mapping[int, RemoteContact], of: Mapping[int, Iterable[int]]
+    store: Store,
+    destination: str,
+    back: Mapping[int, RemoteContact],
+    of: Mapping[int, Sequence[int]],
 ) -> Iterable[LedgerEntry]:
     """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of.
 
@@ -178,9 +190,11 @@ def _returns(
     later = {}
     for key, contact in back.items():
         records = [known.get(subject, ConsentRecord()) for subject in (key, *of.get(key, ()))]
-        withdrawn_at = merge_all(records).withdrawn_at
-        if withdrawn_at is not None and contact.opted_in_at and contact.opted_in_at > withdrawn_at:
-            later[key] = contact.opted_in_at
+        withdrawn_at, at = merge_all(records).withdrawn_at, contact.opted_in_at
+        if withdrawn_at is None or at is None or at <= withdrawn_at:
+            continue
+        if any(record.granted_at is None or record.granted_at < at for record in records):
+            later[key] = at
     opt_ins = store.destinations.opt_ins(destination, later)
     ours = _came_with_us(store, destination, later, opt_ins) if later else set()
     for key in later.keys() - ours:
@@ -192,7 +206,7 @@ def _returns(
             evidence={"opted_in_at": opted_in_at.isoformat(), "status": back[key].status},
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
-        is_news = key not in opt_ins or opt_ins[key].seen != opted_in_at
+        is_news = key not in opt_ins or opt_ins[key].is_news(opted_in_at)
         for person in of.get(key, ()) if is_news else ():
             yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
 
@@ -202,17 +216,23 @@ def _came_with_us(
 ) -> set[int]:
     """Give the addresses whose opt-in came with a write of ours, and is no word of who has the address now.
 
-    Of what nobody has heard of yet, a move brings what the contact had, and a create states a grant of its contact;
-    ESPs keep whole seconds of it.
+    Of what nobody has heard of yet, a move brings what the contact had, where that is known, and a create states a
+    grant of its contact; ESPs keep whole seconds of it.
     """
     ours = {
         key
         for key, at in opted_in.items()
         if key in opt_ins and (stated := opt_ins[key].stated) and at <= stated
     }
-    for key, contact, operation in store.outbox.arrivals_at(destination, list(opted_in)):
-        said = (each.entry for each in store.consents.history([key, contact]))
-        grants = {each.occurred_at.replace(microsecond=0) for each in said if each.act is ConsentAct.GRANT}
-        if operation is Operation.READDRESS or opted_in[key].replace(microsecond=0) in grants:
-            ours.add(key)
+    for row in store.outbox.arrivals_at(destination, list(opted_in)):
+        if previous := row.change().previous_address:
+            left = store.keys.address_key(previous)
+            had = store.destinations.opt_ins(destination, [left]).get(left)
+            brought = [at for at in (had.seen, had.stated) if at] if had else []
+        else:
+            said = (each.entry for each in store.consents.history([row.contact_key, row.address_key]))
+            brought = [each.occurred_at for each in said if each.act is ConsentAct.GRANT]
+        at = opted_in[row.address_key].replace(microsecond=0)
+        if at in {each.replace(microsecond=0) for each in brought} or (previous and not brought):
+            ours.add(row.address_key)
     return ours

@@ -224,11 +224,11 @@ class _Office:
         settlements = [each for _, delivery in home for each in delivery.settlements]
         seen = [each.outcome.seen for each in settlements if each.outcome.seen is not None]
         # Who left while they moved said so at the former address, which somebody else may have next.
-        ours: dict[str, int] = {}
-        for each in settlements:
-            if each.outcome.seen is not None and (former := each.row.change().previous_address):
-                seen.append(replace(each.outcome.seen, address=former))
-                ours |= {former: each.row.contact_key, each.outcome.seen.address: each.row.contact_key}
+        seen += [
+            replace(each.outcome.seen, address=former)
+            for each in settlements
+            if each.outcome.seen is not None and (former := each.row.change().previous_address)
+        ]
         if seen:
             observe(
                 self.store,
@@ -237,7 +237,6 @@ class _Office:
                 people=self.people,
                 now=self.clock(),
                 run_id=self.run_id,
-                ours=ours,
             )
         self.store.settlements.settle(self.lease, self.run_id, self._afresh(settlements))
         soon = self.clock() + NEXT_RUN / 2

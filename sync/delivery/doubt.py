@@ -87,15 +87,13 @@ def _moved(
     for row, (previous, _) in zip(moves, pairs, strict=True):
         before, after = next(found), next(found)
         seen = [contact for contact in (before, after) if contact is not None]
-        ours = {previous: row.contact_key}
         if before is None and after is not None:
             moved.add(row.id)
             if after.state in MAILABLE:  # as in `courier`
                 store.destinations.record_moved(destination, row.address_key, after.state, after.opted_in_at)
             else:  # as in `apply`
                 seen.append(replace(after, address=previous))
-                ours[row.address] = row.contact_key
-        observe(store, destination, seen, people=people, now=now, run_id=run_id, ours=ours)
+        observe(store, destination, seen, people=people, now=now, run_id=run_id)
         if row.id in moved:
             store.destinations.forget_remote(destination, [store.keys.address_key(previous)])
     return moved

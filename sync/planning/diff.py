@@ -224,6 +224,7 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         WITH leavers AS (
             SELECT DISTINCT before_address_key AS address_key FROM stood
             WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND before_address_key IS DISTINCT FROM address_key
+              AND before_address_key NOT IN (SELECT address_key FROM stood WHERE state = 'subscribed' AND address_key IS NOT NULL)
         ),
         foreseen AS (
             SELECT s.* REPLACE (CASE WHEN s.state NOT IN {LEFT} AND s.address_key IN (SELECT address_key FROM stood WHERE state IN {LEFT})
@@ -270,6 +271,7 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
 # a member moves away before somebody takes its old address: each wave of moves, and of creates where a member was, has
 # a rank of its own, and there may be as many as contacts. A create or an adoption starts from nothing: all of its
 # fields go, and the ones of ours that have no value are cleared, because they may be a previous owner's.
+# Nobody is opted out for somebody else: an address that another contact has by now, and agreed to, is theirs.
 _OPT_OUT, _LEAVE, _CREATE, _MOVE, _UPDATE, _UNTAG = 0, 1, 2, 3, 2_000_000_000, 2_000_000_001
 _STEPS: Final = f"""
 CREATE VIEW steps AS
@@ -282,6 +284,7 @@ UNION ALL
 SELECT {_OPT_OUT}, 'opt_out', '', contact_key, contact_id, before_address, judged.before_address_key, before_hash, NULL, NULL, NULL, NULL, NULL
 FROM judged JOIN old USING (contact_key)
 WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND judged.before_address_key IS DISTINCT FROM address_key
+  AND judged.before_address_key NOT IN (SELECT address_key FROM judged WHERE state = 'subscribed' AND address_key IS NOT NULL)
 UNION ALL
 SELECT {_LEAVE}, 'untag', unnest(tags_removed), contact_key, contact_id, before_address, before_address_key,
        before_hash, after_hash, before, NULL, NULL, NULL

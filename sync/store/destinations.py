@@ -23,10 +23,20 @@ OwnedKind = Literal["field", "tag"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptIns:
-    """Times of opting in at one address: as the ESP showed it last, and as it came with our own write."""
+    """Times of opting in at one address: as the ESP showed it last, and as it came with our own write.
+
+    `looked_at` is when we learnt last how the address stands there.
+    """
 
     seen: datetime | None
     stated: datetime | None
+    looked_at: datetime
+
+    def is_news(self, opted_in_at: datetime) -> bool:
+        """Whether an opt-in that the ESP shows is another one than we know of; it may keep whole seconds."""
+        if self.seen is None and self.stated is None:  # nobody noted it at the time
+            return opted_in_at >= self.looked_at.replace(microsecond=0)
+        return opted_in_at != self.seen
 
 
 class Destinations:
@@ -83,15 +93,20 @@ class Destinations:
             }
 
     def opt_ins(self, destination: str, address_keys: Iterable[int]) -> dict[int, OptIns]:
-        """Give the times of opting in that are known, of a batch of addresses; those without any are absent."""
-        query = sa.select(remote.c.address_key, remote.c.opted_in_at, remote.c.stated_at).where(
-            remote.c.destination == destination
-        )
+        """Give the times of opting in that are known, of a batch of addresses; those never seen there are absent."""
+        query = sa.select(
+            remote.c.address_key, remote.c.opted_in_at, remote.c.stated_at, remote.c.seen_at
+        ).where(remote.c.destination == destination)
         with self._database.read() as connection:
             return {
-                key: OptIns(seen=seen and instant_of(seen), stated=stated and instant_of(stated))
-                for key, seen, stated in plain_among(connection, query, remote.c.address_key, address_keys)
-                if seen or stated
+                key: OptIns(
+                    seen=seen and instant_of(seen),
+                    stated=stated and instant_of(stated),
+                    looked_at=instant_of(looked_at),
+                )
+                for key, seen, stated, looked_at in plain_among(
+                    connection, query, remote.c.address_key, address_keys
+                )
             }
 
     def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:

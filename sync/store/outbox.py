@@ -253,34 +253,20 @@ class Outbox:
         which are always sent again.
         """
         self.release_claims(lease)
-        query = (
-            sa.select(*(outbox.c[name] for name in OutboxRow._fields))
-            .where(outbox.c.destination == lease.destination, outbox.c.attempts > 0)
-            .where(outbox.c.operation != Operation.OPT_OUT.value)
-            .order_by(outbox.c.rank, outbox.c.step, outbox.c.id)
-            .limit(limit)
+        return self._rows(
+            outbox.c.destination == lease.destination,
+            outbox.c.attempts > 0,
+            outbox.c.operation != Operation.OPT_OUT.value,
+            limit=limit,
         )
-        with self._database.read() as connection:
-            return [
-                OutboxRow(**{**row, "operation": Operation(row["operation"])})
-                for row in connection.execute(query).mappings()
-            ]
 
-    def arrivals_at(self, destination: str, address_keys: Sequence[int]) -> list[tuple[int, int, Operation]]:
-        """Give (address key, contact key, operation) of who may be made at, or moved to, these addresses.
-
-        Just now, or by a run that was killed.
-        """
-        query = sa.select(outbox.c.address_key, outbox.c.contact_key, outbox.c.operation).where(
+    def arrivals_at(self, destination: str, address_keys: Sequence[int]) -> list[OutboxRow]:
+        """Give the rows that may make somebody at these addresses, or move them there: just now, or a killed run's."""
+        return self._rows(
             outbox.c.destination == destination,
             outbox.c.operation.in_([Operation.CREATE.value, Operation.READDRESS.value]),
             outbox.c.address_key.in_(address_keys),
         )
-        with self._database.read() as connection:
-            return [
-                (address_key, contact_key, Operation(operation))
-                for address_key, contact_key, operation in connection.execute(query)
-            ]
 
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
         """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""
@@ -302,6 +288,19 @@ class Outbox:
     def discard(self, plan_id: str) -> None:
         """Remove a plan's rows, in grouped transactions; claimed ones stay until they are settled or released."""
         self._drop(sa.and_(outbox.c.plan_id == plan_id, ~_CLAIMED))
+
+    def _rows(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[OutboxRow]:
+        query = (
+            sa.select(*(outbox.c[name] for name in OutboxRow._fields))
+            .where(*conditions)
+            .order_by(outbox.c.rank, outbox.c.step, outbox.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                OutboxRow(**{**row, "operation": Operation(row["operation"])})
+                for row in connection.execute(query).mappings()
+            ]
 
     def _drop(self, condition: sa.ColumnElement[bool]) -> None:
         last_id = 0

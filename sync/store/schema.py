@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,6 +75,12 @@ baseline = sa.Table(
     sa.Column("destination", sa.Text, primary_key=True),
     sa.Column("contact_key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("row_hash", sa.LargeBinary(16), nullable=False),
+    sa.Column(
+        "address_key",
+        sa.BigInteger,
+        comment="of the confirmed address; null: not told yet, see Baselines.tell_addresses",
+    ),
+    sa.Index("ix_baseline_address", "destination", "address_key"),
     sqlite_with_rowid=False,
 )
 

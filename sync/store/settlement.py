@@ -17,6 +17,7 @@ from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from .baselines import confirm, end
 from .database import Database, insert, insert_columns, remove
 from .destinations import see
+from .keys import ContactKeys
 from .leases import Lease, check
 from .outbox import STEP, OutboxRow
 from .schema import microseconds, outbox, rejection, remote
@@ -79,8 +80,9 @@ class Rejection:
 class Settlements:
     """Stores outcomes, and gives the rejections that came of them."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, keys: ContactKeys, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._keys = keys
         self._clock = clock
 
     def settle(self, lease: Lease, run_id: str, settlements: Sequence[Settlement]) -> None:
@@ -98,6 +100,7 @@ class Settlements:
                 connection,
                 lease.destination,
                 {each.row.contact_key: each.baseline for each in settlements if each.baseline is not None},
+                self._keys,
             )
             end(connection, lease.destination, [key for each in settlements for key in each.ended])
             _see(connection, lease.destination, settlements, now)
@@ -122,7 +125,7 @@ class Settlements:
             for address_key, stated_at in stated.items():
                 member = sa.update(remote).where(there, remote.c.address_key == address_key)
                 connection.execute(member.values(stated_at=stated_at))
-            confirm(connection, lease.destination, states)
+            confirm(connection, lease.destination, states, self._keys)
             connection.execute(sa.delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
 
     def stream_rejections(self, destination: str) -> Iterator[pa.RecordBatch]:
@@ -179,7 +182,7 @@ class Settlements:
         """Store what was seen at the destination as what it confirmed, in one transaction."""
         with self._database.write() as connection:
             check(connection, lease)
-            confirm(connection, lease.destination, states)
+            confirm(connection, lease.destination, states, self._keys)
 
 
 def _is(settlement: Settlement, status: OutcomeStatus) -> bool:

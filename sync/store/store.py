@@ -43,7 +43,7 @@ class Store:
         self.consents = Consents(database, clock)
         self.plans = Plans(database)
         self.outbox = Outbox(database, clock)
-        self.settlements = Settlements(database, clock)
+        self.settlements = Settlements(database, keys, clock)
         self.runs = Runs(database, clock)
         self.leases = Leases(database, clock)
         self.turns = AccountTurns(database)
@@ -66,10 +66,12 @@ class Store:
         """
         database = Database(parse_url(url), busy_seconds=busy_seconds)
         try:
-            return cls(database, _proved(database, key), clock)
+            store = cls(database, _proved(database, key), clock)
+            store._tell_addresses()
         except BaseException:
             database.close()
             raise
+        return store
 
     @classmethod
     def of(cls, project: Project) -> "Store":
@@ -81,6 +83,17 @@ class Store:
             return ContactKeys.parse(resolve_secret(project.contact_key, project.folder))
 
         return cls.open(project.store_url(), key=key)
+
+    def _tell_addresses(self) -> None:
+        """Give an older store's baselines the address keys that only the secret can make; once, and safe to kill."""
+        told = {"name": "baseline_addresses", "value": "told"}
+        query = sa.select(fact.c.value).where(fact.c.name == told["name"])
+        with self._database.read() as connection:
+            if connection.execute(query).scalar() is not None:
+                return
+        self.baselines.tell_addresses(self.keys)
+        with self._database.write() as connection:
+            connection.execute(insert(connection, fact, on_conflict="ignore"), told)
 
     def close(self) -> None:
         """Let the database go."""

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from segue.core.consent import ConsentState
 from segue.sync.store.columns import ROWS
-from segue.sync.store.destinations import REMOTE, OptIns
+from segue.sync.store.destinations import REMOTE
 from segue.sync.store.store import Store
 
 
@@ -38,7 +38,10 @@ def test_a_time_of_opting_in_stays_until_another_one_is_told(store: Store) -> No
     )
     store.destinations.record_moved("d", 1, ConsentState.SUBSCRIBED, at + timedelta(days=1))
     store.destinations.record_remote("d", [(1, ConsentState.UNSUBSCRIBED, None)])
-    assert store.destinations.opt_ins("d", [1, 2, 3]) == {1: OptIns(seen=at, stated=at + timedelta(days=1))}
+    opt_ins = store.destinations.opt_ins("d", [1, 2, 3])
+    assert (opt_ins[1].seen, opt_ins[1].stated) == (at, at + timedelta(days=1))
+    assert (opt_ins[2].seen, opt_ins[2].stated) == (None, None)
+    assert 3 not in opt_ins
     assert remote(store, "d") == {1: "unsubscribed", 2: "subscribed"}
 
 

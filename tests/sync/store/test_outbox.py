@@ -182,6 +182,9 @@ def test_a_newer_baseline_replaces_the_older(store: Store, claimed: Claim, lease
     store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.UNCHANGED, baseline=newer)])
     assert store.baselines.payloads("d", [1]) == {1: newer.canonical()}
     assert store.baselines.hashes("d", [1]) == {1: newer.digest()}
+    before, after = store.keys.address_key("c1@shop.test"), store.keys.address_key("new@shop.test")
+    assert store.baselines.at("d", [before, after]) == {after: [1]}
+    assert store.baselines.at("other", [after]) == {}
 
 
 @pytest.mark.parametrize(

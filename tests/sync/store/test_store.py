@@ -1,6 +1,7 @@
 import contextlib
 import sqlite3
 import traceback
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -100,9 +101,17 @@ def test_a_store_of_the_first_schema_upgrades_with_what_it_holds(store_url: str)
             names = ", ".join(row)
             values = ", ".join(f":{name}" for name in row)
             connection.execute(sa.text(f"insert into outbox ({names}) values ({values})"), row)
+        confirmed = {
+            "hash": b"b" * 16,
+            "payload": zlib.compress(b'{"address":"C1@shop.test","fields":{},"tags":[]}'),
+        }
+        connection.execute(sa.text("insert into baseline values ('d', 1, :hash)"), confirmed)
+        connection.execute(sa.text("insert into baseline_payload values ('d', 1, :payload)"), confirmed)
     engine.dispose()
     with open_store(store_url) as store:
         assert store.destinations.cursor("d", "pull") == "2026-01-01"
+        here = KEYS.address_key("c1@shop.test")
+        assert store.baselines.at("d", [here]) == {here: [1]}
         lease = store.leases.acquire("d", timedelta(minutes=1))
         ((first, second, third),) = store.outbox.claim(lease, {Operation.UPDATE: 10})
         assert (first.contact_key, first.attempts, second.contact_key, second.attempts) == (1, 3, 2, 4)
