@@ -248,9 +248,8 @@ class Courier:
                     state = self._store.destinations.states(self._destination, [vacated]).get(vacated)
                     if outcome.seen is not None:
                         state, stated_at = outcome.seen.state, outcome.seen.opted_in_at
-                    if (
-                        state in MAILABLE
-                    ):  # what they said before they moved is no word of who has the new address
+                    # What they said before they moved is no word of who has the new address.
+                    if state in MAILABLE:
                         outcome = replace(outcome, seen=None)
                 baseline = change.confirmed_on(before)
                 # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.

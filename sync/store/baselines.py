@@ -30,7 +30,9 @@ from .database import (
 from .keys import ContactKeys
 from .schema import baseline, baseline_payload
 
-HASHES: Final = pa.schema([("contact_key", pa.int64()), ("row_hash", pa.binary())])
+HASHES: Final = pa.schema(
+    [("contact_key", pa.int64()), ("row_hash", pa.binary()), ("address_key", pa.int64())]
+)
 _WORTH_PACKING: Final = 256  # bytes: a shorter text loses an eighth at most, and is told by its brace
 PAYLOADS: Final = pa.schema([("contact_key", pa.int64()), ("payload", pa.string())])
 
@@ -45,7 +47,7 @@ class Baselines:
         """Give every contact of a destination as batches of HASHES."""
         return stream_columns(
             self._database,
-            [baseline.c.contact_key, baseline.c.row_hash],
+            [baseline.c[name] for name in HASHES.names],
             baseline.c.contact_key,
             baseline.c.destination == destination,
             schema=HASHES,
