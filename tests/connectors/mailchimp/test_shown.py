@@ -5,9 +5,7 @@ import pytest
 from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.model import Operation
 
-from .test_connector import SCHEMA, address, change, connector, write
-
-__all__ = ["connector"]  # the fixture
+from .changes import SCHEMA, address, change, write
 
 VALUES = {
     "SG_TEXT": ["plain", "Ünsal & Co <b>", '"quoted"', "007", "1e3"],
