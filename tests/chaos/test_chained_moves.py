@@ -14,9 +14,8 @@ THIRD, FAKE = "third@shop.example", "third@example.com"
 SMALL = ["segue: small"]
 
 
-@pytest.fixture(params=["adversarial", "permissive"], autouse=True)
-def nobody_raised(request: pytest.FixtureRequest, shop: Shop) -> Iterator[None]:
-    shop.sandbox.settings(mode=request.param)
+@pytest.fixture(autouse=True)
+def nobody_raised(shop: Shop) -> Iterator[None]:
     yield
     assert shop.audience()["raises"] == []
     assert shop.run().writes == 0

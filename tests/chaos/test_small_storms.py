@@ -73,9 +73,7 @@ def test_a_move_in_doubt_that_happened_leaves_no_doubt(shop: Shop) -> None:
     assert (report.plan.unchanged, report.writes) == (1, 0)
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
-def test_a_yes_at_a_former_address_is_that_of_who_has_it_now(shop: Shop, mode: str) -> None:
-    shop.sandbox.settings(mode=mode)
+def test_a_yes_at_a_former_address_is_that_of_who_has_it_now(shop: Shop) -> None:
     shop.stock(2)
     shop.run()
     shop.customers["c00000"].consents += [("withdrawal", 1, "")]
@@ -90,10 +88,8 @@ def test_a_yes_at_a_former_address_is_that_of_who_has_it_now(shop: Shop, mode: s
     assert "c00001@shop.example" not in mailable(shop)
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
-def test_who_leaves_between_two_tries_of_a_create_keeps_no_tag_of_the_first(shop: Shop, mode: str) -> None:
+def test_who_leaves_between_two_tries_of_a_create_keeps_no_tag_of_the_first(shop: Shop) -> None:
     """Its answer was lost, so the second try meets somebody who is there and has left: the first had made them."""
-    shop.sandbox.settings(mode=mode)
     emulator, address = shop.sandbox.emulator, "c00000@shop.example"
     emulator.clock.advance(timedelta(hours=-1))
 
@@ -113,13 +109,9 @@ def test_who_leaves_between_two_tries_of_a_create_keeps_no_tag_of_the_first(shop
     assert shop.run().writes == 0
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
 @pytest.mark.parametrize("known", ["confirmed", "killed", "moved"])
-def test_the_opt_in_that_we_stated_for_one_contact_is_no_yes_of_another(
-    shop: Shop, mode: str, known: str
-) -> None:
+def test_the_opt_in_that_we_stated_for_one_contact_is_no_yes_of_another(shop: Shop, known: str) -> None:
     """What the ESP shows as the time of an opt-in may be a grant that we sent along with whoever was made there."""
-    shop.sandbox.settings(mode=mode)
     shop.stock(2)
     one, other = shop.customers.values()
     one.consents += [("withdrawal", 2, "")]
@@ -136,12 +128,8 @@ def test_the_opt_in_that_we_stated_for_one_contact_is_no_yes_of_another(
     assert list(mailable(shop)) == ["fourth@shop.example"]
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
-def test_who_leaves_while_a_run_moves_them_keeps_their_word_at_the_former_address(
-    shop: Shop, mode: str
-) -> None:
+def test_who_leaves_while_a_run_moves_them_keeps_their_word_at_the_former_address(shop: Shop) -> None:
     """Nobody is made where somebody just said no, because the no may be of whoever has the address now."""
-    shop.sandbox.settings(mode=mode)
     emulator = shop.sandbox.emulator
     emulator.clock.advance(timedelta(hours=-1))
     shop.stock(1)
@@ -162,9 +150,7 @@ def test_who_leaves_while_a_run_moves_them_keeps_their_word_at_the_former_addres
     assert list(mailable(shop)) == ["c00002@shop.example"]
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
-def test_a_yes_at_a_former_address_outweighs_no_withdrawal_of_the_new_one(shop: Shop, mode: str) -> None:
-    shop.sandbox.settings(mode=mode)
+def test_a_yes_at_a_former_address_outweighs_no_withdrawal_of_the_new_one(shop: Shop) -> None:
     emulator = shop.sandbox.emulator
     emulator.clock.advance(timedelta(hours=-1))
     shop.stock(2)
@@ -183,10 +169,8 @@ def test_a_yes_at_a_former_address_outweighs_no_withdrawal_of_the_new_one(shop: 
     assert new not in mailable(shop)
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
-def test_an_opt_in_is_the_word_of_who_had_the_address_then(shop: Shop, mode: str) -> None:
+def test_an_opt_in_is_the_word_of_who_had_the_address_then(shop: Shop) -> None:
     """Not of who has it later, though that one's withdrawal, known only now, is older."""
-    shop.sandbox.settings(mode=mode)
     emulator = shop.sandbox.emulator
     shop.stock(2)
     one, other = shop.customers.values()
@@ -200,11 +184,9 @@ def test_an_opt_in_is_the_word_of_who_had_the_address_then(shop: Shop, mode: str
     assert "third@shop.example" not in mailable(shop)
 
 
-@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_who_leaves_while_a_run_moves_them_has_left_for_good(shop: Shop, mode: str, killed: bool) -> None:
+def test_who_leaves_while_a_run_moves_them_has_left_for_good(shop: Shop, killed: bool) -> None:
     """It is the mover's own word too, whoever has the former address next and says yes there."""
-    shop.sandbox.settings(mode=mode)
     emulator, first = shop.sandbox.emulator, "c00000@shop.example"
     emulator.clock.advance(timedelta(hours=-1))
     shop.stock(1)

@@ -28,9 +28,8 @@ class KilledError(BaseException):
     """Stands for a signal: nothing catches it."""
 
 
-@pytest.fixture(params=["adversarial", "permissive"], autouse=True)
-def nobody_raised(request: pytest.FixtureRequest, shop: Shop) -> Iterator[None]:
-    shop.sandbox.settings(mode=request.param)
+@pytest.fixture(autouse=True)
+def nobody_raised(shop: Shop) -> Iterator[None]:
     yield
     assert shop.audience()["raises"] == []
 

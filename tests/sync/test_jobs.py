@@ -26,12 +26,6 @@ from ..shop import Shop
 SIZE = 520  # a little over one batch
 
 
-@pytest.fixture(params=["adversarial", "permissive"], autouse=True)
-def mode(request: pytest.FixtureRequest, shop: Shop) -> str:
-    shop.sandbox.settings(mode=request.param)
-    return str(request.param)
-
-
 def test_a_first_load_costs_as_many_requests_as_batches_force(shop: Shop) -> None:
     shop.stock(SIZE)
     report = shop.run()

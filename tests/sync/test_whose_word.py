@@ -14,10 +14,9 @@ from ..shop import Shop
 FIRST, SECOND, THIRD = "c00000@shop.example", "second@shop.example", "third@shop.example"
 
 
-@pytest.fixture(params=["adversarial", "permissive"], autouse=True)
-def an_hour_ago(request: pytest.FixtureRequest, shop: Shop) -> None:
+@pytest.fixture(autouse=True)
+def an_hour_ago(shop: Shop) -> None:
     """Begin in the past, so that the emulator's clock can go on without leaving ours behind."""
-    shop.sandbox.settings(mode=request.param)
     shop.sandbox.emulator.clock.advance(timedelta(hours=-1))
 
 
