@@ -232,7 +232,7 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
     # Nobody is opted out for somebody else: who left has no say at an address that another has now, who agreed later.
     con.execute(
         f"""
-        CREATE TABLE succeeded_by_yes AS
+        CREATE TABLE overruled AS
         SELECT DISTINCT s.contact_key
         FROM stood s JOIN records mine USING (contact_key)
         JOIN stood heir ON heir.address_key = s.before_address_key AND heir.state = 'subscribed'
@@ -246,7 +246,7 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         WITH leavers AS (
             SELECT DISTINCT before_address_key AS address_key FROM stood
             WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND before_address_key IS DISTINCT FROM address_key
-              AND contact_key NOT IN (FROM succeeded_by_yes)
+              AND contact_key NOT IN (FROM overruled)
         ),
         foreseen AS (
             SELECT s.* REPLACE (CASE WHEN s.state NOT IN {LEFT} AND s.address_key IN (SELECT address_key FROM stood WHERE state IN {LEFT})
@@ -305,7 +305,7 @@ UNION ALL
 SELECT {_OPT_OUT}, 'opt_out', '', contact_key, contact_id, before_address, judged.before_address_key, before_hash, NULL, NULL, NULL, NULL, NULL
 FROM judged JOIN old USING (contact_key)
 WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND judged.before_address_key IS DISTINCT FROM address_key
-  AND contact_key NOT IN (FROM succeeded_by_yes)
+  AND contact_key NOT IN (FROM overruled)
 UNION ALL
 SELECT {_LEAVE}, 'untag', unnest(tags_removed), contact_key, contact_id, before_address, before_address_key,
        before_hash, after_hash, before, NULL, NULL, NULL
