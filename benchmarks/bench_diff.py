@@ -128,7 +128,7 @@ _STORED: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "baseline",
         {"destination": "d"},
-        "SELECT contact_key, unhex(md5(payload)) AS row_hash, address_key FROM earlier ORDER BY 1",
+        "SELECT contact_key, unhex(md5(payload)) AS row_hash FROM earlier ORDER BY 1",
     ),
     ("baseline_payload", {"destination": "d"}, "SELECT contact_key, payload FROM earlier ORDER BY 1"),
     (

@@ -10,16 +10,18 @@ where our own write brought it, with whoever was made there or moved there, beca
 now.
 
 What is shown at an address is the word of who has it in the data, and a departure also of who was written there last:
-the data may have moved them on, and whoever has the address next must not speak for them.
+the data may have moved them on, and whoever has the address next must not speak for them. A return is theirs only where
+nobody has the address in the data, and it was there that they left.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import duckdb
 
-from ..core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState, merge_all
+from ..core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, merge_all
 from ..core.model import RemoteContact
 from ..core.snapshot import Snapshot
 from .store.consents import LEDGER, LedgerEntry
@@ -119,10 +121,10 @@ def observe(
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
     of = people.of([*left, *back])
-    written = store.baselines.at(destination, [*left, *(back.keys() - of.keys())])
+    written = store.destinations.written_for(destination, [*left, *(back.keys() - of.keys())])
     entries = [
         *_departures(destination, left, of, written, now),
-        *_returns(store, destination, back, _whose(of, written)),
+        *_returns(store, destination, back, of, written),
     ]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
     store.consents.append(entries, run_id=run_id)
@@ -153,7 +155,7 @@ def _departures(
     destination: str,
     left: Mapping[int, RemoteContact],
     of: Mapping[int, Sequence[int]],
-    written: Mapping[int, Sequence[int]],
+    written: Mapping[int, int],
     now: datetime,
 ) -> Iterable[LedgerEntry]:
     for key, contact in left.items():
@@ -166,13 +168,12 @@ def _departures(
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
         if act is ConsentAct.WITHDRAWAL:
-            for person in {*of.get(key, ()), *written.get(key, ())}:
+            for person in {*of.get(key, ()), *_only(written, key)}:
                 yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
 
 
-def _whose(of: dict[int, list[int]], written: dict[int, list[int]]) -> dict[int, list[int]]:
-    """Give who may speak at an address: who has it, else who was written there if that is one person."""
-    return {key: persons for key, persons in written.items() if len(persons) == 1} | of
+def _only(written: Mapping[int, int], key: int) -> tuple[int, ...]:
+    return (written[key],) if key in written else ()
 
 
 def _returns(
@@ -180,16 +181,17 @@ def _returns(
     destination: str,
     back: Mapping[int, RemoteContact],
     of: Mapping[int, Sequence[int]],
+    written: Mapping[int, int],
 ) -> Iterable[LedgerEntry]:
     """Give a grant for each contact who opted in again, by the ESP's own clock, after the withdrawal we know of.
 
     It is the address's, and the word of who has that now only where it is news: they may have it from somebody else.
     """
-    subjects = [*back, *(person for persons in of.values() for person in persons)]
-    known = store.consents.records(subjects) if back else {}
+    persons = {key: of.get(key) or _only(written, key) for key in back}
+    known = store.consents.records({*back, *chain.from_iterable(persons.values())}) if back else {}
     later = {}
     for key, contact in back.items():
-        records = [known.get(subject, ConsentRecord()) for subject in (key, *of.get(key, ()))]
+        records = [known.get(subject, NOTHING_RECORDED) for subject in (key, *persons[key])]
         withdrawn_at, at = merge_all(records).withdrawn_at, contact.opted_in_at
         if withdrawn_at is None or at is None or at <= withdrawn_at:
             continue
@@ -207,8 +209,10 @@ def _returns(
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
         is_news = key not in opt_ins or opt_ins[key].is_news(opted_in_at)
-        for person in of.get(key, ()) if is_news else ():
-            yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
+        left_at = known.get(key, NOTHING_RECORDED).withdrawn_at
+        for person in persons[key] if is_news else ():
+            if key in of or known.get(person, NOTHING_RECORDED).withdrawn_at == left_at:
+                yield LedgerEntry(subject_key=person, subject_kind="contact", entry=entry)
 
 
 def _came_with_us(

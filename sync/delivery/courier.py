@@ -262,6 +262,7 @@ class Courier:
                     baseline=baseline,
                     remote_state=state,
                     stated_at=stated_at,
+                    arrived=before is None or vacated is not None,
                     vacated=vacated,
                     ended=tuple(ended),
                 )

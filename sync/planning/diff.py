@@ -5,8 +5,7 @@ Three questions in SQL, each answered by tables on one DuckDB connection that th
 
 Decisions. No Python object per contact: rows are compared by hash, and only those that differ fetch their old payload
 or have their new one written. Reading the store keeps one core busy and hashing all of them, so both happen at once.
-Whoever is settled is told apart in one pass, because the questions after it cost more than the comparison. Whose state
-is the same has the same address, and the store has its key: a keyed hash is the dearest thing that is computed here.
+Whoever is settled is told apart in one pass, because the questions after it cost more than the comparison.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +41,7 @@ class Known:
     `payloads` gives (contact_key, payload) for the keys asked for: only rows that differ are asked for.
     """
 
-    baseline: Iterable[pa.RecordBatch]  # contact_key int64, row_hash binary, address_key int64
+    baseline: Iterable[pa.RecordBatch]  # contact_key int64, row_hash binary
     remote: Iterable[pa.RecordBatch]  # address_key int64, state string
     consents: Iterable[pa.RecordBatch]  # subject_key int64, and the five instants of a ConsentRecord
     rejections: Iterable[pa.RecordBatch]  # contact_key int64, operation string, payload_hash binary
@@ -67,33 +66,26 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
         con.execute(
             f"""
             CREATE TABLE wanted AS
-            SELECT {key} AS contact_key, contact_id, unhex(md5(canonical(address, fields, tags))) AS row_hash
+            SELECT {key} AS contact_key, contact_id, address_key(address) AS address_key,
+                   unhex(md5(canonical(address, fields, tags))) AS row_hash
             FROM desired
             """
         ).fetchall()
         reading.result()
     con.execute(
         f"""
-        CREATE TABLE met AS
-        SELECT coalesce(w.contact_key, b.contact_key) AS contact_key, w.contact_id,
+        CREATE TABLE matched AS
+        SELECT coalesce(w.contact_key, b.contact_key) AS contact_key, w.contact_id, w.address_key,
+               b.row_hash AS before_hash, w.row_hash AS after_hash,
                CASE WHEN w.contact_key IS NULL THEN 'gone'
                     WHEN b.contact_key IS NULL THEN 'new'
                     WHEN w.row_hash = b.row_hash THEN 'same'
-                    ELSE 'changed' END AS kind,
-               CASE kind WHEN 'same' THEN b.address_key END AS address_key, b.row_hash AS before_hash, w.row_hash AS after_hash
+                    ELSE 'changed' END AS kind
         FROM wanted w FULL JOIN baseline b USING (contact_key)
         WHERE kind <> 'same' OR NOT coalesce(address_key IN (SELECT address_key FROM remote WHERE state IN {MAILABLE}), false)
            OR w.contact_key IN (SELECT subject_key FROM left_alone) OR address_key IN (SELECT subject_key FROM left_alone)
         """
     ).fetchall()
-    con.execute(
-        """
-        CREATE TABLE matched AS
-        SELECT met.* REPLACE (coalesce(met.address_key, address_key(d.address)) AS address_key)
-        FROM met LEFT JOIN desired d ON d.contact_id = met.contact_id AND met.address_key IS NULL
-        """
-    ).fetchall()
-    con.execute("DROP TABLE met").fetchall()
     _load(con, "payloads", "contact_key BIGINT, payload VARCHAR", known.payloads(_keys_that_differ(con)))
     con.execute(
         """
@@ -105,15 +97,12 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
     ).fetchall()
     con.execute(
         """
-        INSERT INTO matched BY NAME
-        WITH settled AS (FROM baseline ANTI JOIN matched USING (contact_key)),
-        taken AS (SELECT address_key FROM settled UNION ALL SELECT address_key FROM matched WHERE kind <> 'gone')
-        SELECT contact_key, contact_id, address_key, row_hash AS before_hash, row_hash AS after_hash, 'same' AS kind
-        FROM (
-            FROM settled WHERE address_key IN (
-                SELECT address_key FROM taken GROUP BY 1 HAVING count(*) > 1 UNION ALL SELECT before_address_key FROM old
-            )
-        ) JOIN wanted USING (contact_key, row_hash)
+        INSERT INTO matched
+        SELECT contact_key, contact_id, address_key, row_hash, row_hash, 'same'
+        FROM wanted ANTI JOIN matched USING (contact_key)
+        WHERE address_key IN (
+            SELECT address_key FROM wanted GROUP BY 1 HAVING count(*) > 1 UNION ALL SELECT before_address_key FROM old
+        )
         """
     ).fetchall()
     con.execute("DROP TABLE wanted").fetchall()
@@ -128,7 +117,7 @@ def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None
 
 def _read(con: duckdb.DuckDBPyConnection, known: Known) -> None:
     instants = ", ".join(f"{name} TIMESTAMP" for name in INSTANTS)
-    _load(con, "baseline", "contact_key BIGINT, row_hash BLOB, address_key BIGINT", known.baseline)
+    _load(con, "baseline", "contact_key BIGINT, row_hash BLOB", known.baseline)
     _load(con, "remote", "address_key BIGINT, state VARCHAR", known.remote)
     _load(con, "consents", f"subject_key BIGINT, {instants}", known.consents)
     _load(con, "rejections", "contact_key BIGINT, operation VARCHAR, payload_hash BLOB", known.rejections)
@@ -198,6 +187,14 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         ) o ON o.contact_key = d.contact_key AND o.subject_key <> d.address_key
         """
     ).fetchall()
+    con.execute(
+        """
+        CREATE TABLE yes_there AS
+        SELECT old.contact_key, c.granted_at FROM old
+        JOIN consents c ON c.subject_key = old.before_address_key
+        WHERE c.granted_at IS NOT NULL AND c.subject_key NOT IN (SELECT subject_key FROM left_alone)
+        """
+    ).fetchall()
     con.execute("DROP TABLE consents").fetchall()
     decide(con, "records", "consent_state")
     con.execute(
@@ -229,15 +226,19 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         """
     ).fetchall()
     con.execute(_MOVES).fetchall()
-    # Nobody is opted out for somebody else: who left has no say at an address that another has now, who agreed later.
+    # Nobody is opted out for somebody else: who left has no say at a former address where there is a later yes, said
+    # there or by who has it now.
     con.execute(
         f"""
         CREATE TABLE overruled AS
-        SELECT DISTINCT s.contact_key
-        FROM stood s JOIN records mine USING (contact_key)
-        JOIN stood heir ON heir.address_key = s.before_address_key AND heir.state = 'subscribed'
-        JOIN records theirs ON theirs.contact_key = heir.contact_key
-        WHERE s.state IN {LEFT} AND theirs.granted_at > greatest(mine.withdrawn_at, mine.suppressed_at)
+        WITH yes AS (
+            FROM yes_there UNION ALL
+            SELECT old.contact_key, r.granted_at FROM old
+            JOIN stood heir ON heir.address_key = old.before_address_key AND heir.state = 'subscribed'
+            JOIN records r ON r.contact_key = heir.contact_key
+        )
+        SELECT DISTINCT s.contact_key FROM stood s JOIN records r USING (contact_key) JOIN yes USING (contact_key)
+        WHERE s.state IN {LEFT} AND yes.granted_at > greatest(r.withdrawn_at, r.suppressed_at)
         """
     ).fetchall()
     con.execute(

@@ -34,7 +34,7 @@ FROM read_parquet($1) WHERE operation <> 'opt_out' GROUP BY contact_key
 _TARGETS: Final = """
 CREATE TABLE targets AS
 WITH parts AS (
-    SELECT d.contact_key, d.contact_id, d.is_new, h.row_hash, h.address_key, h.payload,
+    SELECT d.contact_key, d.contact_id, d.is_new, h.row_hash, h.payload,
            h.payload ->> '$.address' AS address,
            h.payload ->> '$.fields' AS fields_now,
            list_sort(from_json(h.payload -> '$.tags', '["VARCHAR"]')) AS tags_now,
@@ -75,7 +75,7 @@ def undo(plan: Plan, store: Store, desired: Path) -> Undoing:
     """Work out what takes a plan back, and write it to `desired`."""
     with duckdb.connect() as con:
         con.execute(_DONE, [str(plan.steps)]).fetchall()
-        con.execute("CREATE TABLE hashes (contact_key BIGINT, row_hash BLOB, address_key BIGINT)").fetchall()
+        con.execute("CREATE TABLE hashes (contact_key BIGINT, row_hash BLOB)").fetchall()
         _load(con, "hashes", store.baselines.stream(plan.destination))
         con.execute("CREATE TABLE payloads (contact_key BIGINT, payload VARCHAR)").fetchall()
         keys = con.sql("SELECT contact_key FROM done").to_arrow_table().column(0)
@@ -90,7 +90,7 @@ def undo(plan: Plan, store: Store, desired: Path) -> Undoing:
         ).fetchall()
         return Undoing(
             desired=desired,
-            baseline=con.sql("SELECT contact_key, row_hash, address_key FROM restored").to_arrow_table(),
+            baseline=con.sql("SELECT contact_key, row_hash FROM restored").to_arrow_table(),
             restored=_count(con, "SELECT count(*) FROM restored"),
             moved=_count(con, "SELECT count(*) FROM targets WHERE NOT ours"),
             untouched=_count(con, "SELECT count(*) FROM targets WHERE ours AND untouched"),

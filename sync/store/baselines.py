@@ -4,8 +4,7 @@ Nothing is written here but through `confirm`, in the transaction that stores th
 delivery would make a failed contact look done for ever.
 
 Decision. The narrow table (16 bytes of hash per contact) streams whole into the set-wise diff; the wide one (the
-state itself, compressed) is read for changed contacts alone. The narrow one also says whose an address is there: the
-data may have moved on when somebody leaves, and what was said at an address is the word of who was written at it.
+state itself, compressed) is read for changed contacts alone.
 """
 
 import hashlib
@@ -18,21 +17,10 @@ import sqlalchemy as sa
 
 from ...core.model import ContactState
 from .columns import stream_columns
-from .database import (
-    KEYS_PER_QUERY,
-    ROWS_PER_TRANSACTION,
-    Database,
-    among,
-    grouped,
-    insert_columns,
-    plain_among,
-)
-from .keys import ContactKeys
+from .database import KEYS_PER_QUERY, Database, among, grouped, insert_columns
 from .schema import baseline, baseline_payload
 
-HASHES: Final = pa.schema(
-    [("contact_key", pa.int64()), ("row_hash", pa.binary()), ("address_key", pa.int64())]
-)
+HASHES: Final = pa.schema([("contact_key", pa.int64()), ("row_hash", pa.binary())])
 _WORTH_PACKING: Final = 256  # bytes: a shorter text loses an eighth at most, and is told by its brace
 PAYLOADS: Final = pa.schema([("contact_key", pa.int64()), ("payload", pa.string())])
 
@@ -47,11 +35,16 @@ class Baselines:
         """Give every contact of a destination as batches of HASHES."""
         return stream_columns(
             self._database,
-            [baseline.c[name] for name in HASHES.names],
+            [baseline.c.contact_key, baseline.c.row_hash],
             baseline.c.contact_key,
             baseline.c.destination == destination,
             schema=HASHES,
         )
+
+    def destinations(self) -> list[str]:
+        """Give the destinations that confirmed anybody."""
+        with self._database.read() as connection:
+            return list(connection.execute(sa.select(baseline.c.destination).distinct()).scalars())
 
     def count(self, destination: str) -> int:
         """Give how many contacts a destination confirmed."""
@@ -69,57 +62,6 @@ class Baselines:
                 row.contact_key: row.row_hash
                 for row in among(connection, query, baseline.c.contact_key, keys)
             }
-
-    def at(self, destination: str, address_keys: Iterable[int]) -> dict[int, list[int]]:
-        """Give the keys of the contacts that a destination confirmed at these addresses."""
-        query = sa.select(baseline.c.address_key, baseline.c.contact_key).where(
-            baseline.c.destination == destination
-        )
-        found: dict[int, list[int]] = {}
-        with self._database.read() as connection:
-            for address_key, contact_key in plain_among(
-                connection, query, baseline.c.address_key, address_keys
-            ):
-                found.setdefault(address_key, []).append(contact_key)
-        return found
-
-    def tell_addresses(self, keys: ContactKeys) -> None:
-        """Fill in the address keys that a store of an earlier schema lacks, in grouped transactions."""
-        untold = (
-            sa.select(baseline.c.destination, baseline.c.contact_key, baseline_payload.c.payload)
-            .join(
-                baseline_payload,
-                sa.and_(
-                    baseline_payload.c.destination == baseline.c.destination,
-                    baseline_payload.c.contact_key == baseline.c.contact_key,
-                ),
-            )
-            .where(baseline.c.address_key.is_(None))
-            .limit(ROWS_PER_TRANSACTION)
-        )
-        told = (
-            sa.update(baseline)
-            .where(
-                baseline.c.destination == sa.bindparam("there"),
-                baseline.c.contact_key == sa.bindparam("whom"),
-                baseline.c.address_key.is_(None),
-            )
-            .values(address_key=sa.bindparam("told"))
-        )
-        while True:
-            with self._database.read() as connection:
-                rows = connection.execute(untold).all()
-            if not rows:
-                return
-            addresses = [ContactState.parse(_unpacked(row.payload)).address for row in rows]
-            with self._database.write() as connection:
-                connection.execute(
-                    told,
-                    [
-                        {"there": row.destination, "whom": row.contact_key, "told": keys.address_key(address)}
-                        for row, address in zip(rows, addresses, strict=True)
-                    ],
-                )
 
     def payloads(self, destination: str, keys: Iterable[int]) -> dict[int, str]:
         """Give the canonical JSON of a batch of contacts; those without a baseline are absent."""
@@ -147,19 +89,13 @@ class Baselines:
                 yield pa.record_batch([found, texts], schema=PAYLOADS)
 
 
-def confirm(
-    connection: sa.Connection, destination: str, states: Mapping[int, ContactState], contact_keys: ContactKeys
-) -> None:
+def confirm(connection: sa.Connection, destination: str, states: Mapping[int, ContactState]) -> None:
     """Store confirmed states by contact key, narrow and wide, as part of the caller's transaction."""
     keys = sorted(states)  # neighbours in the table, so fewer of its pages are written
     same = {"destination": destination}
     texts = [states[key].canonical().encode() for key in keys]
     hashes = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts]  # as ContactState.digest()
-    narrow: dict[str, list[Any]] = {
-        "contact_key": keys,
-        "row_hash": hashes,
-        "address_key": [contact_keys.address_key(states[key].address) for key in keys],
-    }
+    narrow: dict[str, list[Any]] = {"contact_key": keys, "row_hash": hashes}
     wide: dict[str, list[Any]] = {"contact_key": keys, "payload": [_packed(text) for text in texts]}
     insert_columns(connection, baseline, narrow, same, on_conflict="replace")
     insert_columns(connection, baseline_payload, wide, same, on_conflict="replace")

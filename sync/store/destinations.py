@@ -6,7 +6,7 @@ Nothing here decides what a state means; `core.consent` does.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -53,16 +53,29 @@ class Destinations:
         for group in grouped(rows, ROWS_PER_TRANSACTION):
             with self._database.write() as connection:
                 states = {key: state for key, state, _ in group}
-                times = {key: opted_in_at for key, _, opted_in_at in group if opted_in_at}
+                times = {key: microseconds(opted_in_at) for key, _, opted_in_at in group if opted_in_at}
                 see(connection, destination, states, self._clock(), opted_in_at=times)
 
     def record_moved(
-        self, destination: str, address_key: int, state: ConsentState, stated_at: datetime | None
+        self,
+        destination: str,
+        contact_key: int,
+        address_key: int,
+        state: ConsentState,
+        stated_at: datetime | None,
     ) -> None:
-        """Store what a move of ours turns out to have brought to an address."""
+        """Store what a move of ours turns out to have brought to an address, and for whom."""
         with self._database.write() as connection:
-            times = {address_key: stated_at} if stated_at else {}
-            see(connection, destination, {address_key: state}, self._clock(), stated_at=times)
+            times = {address_key: microseconds(stated_at)} if stated_at else {}
+            written = {address_key: contact_key}
+            see(
+                connection,
+                destination,
+                {address_key: state},
+                self._clock(),
+                stated_at=times,
+                written_for=written,
+            )
 
     def forget_remote(self, destination: str, address_keys: Iterable[int]) -> None:
         """Forget addresses that a destination no longer has."""
@@ -108,6 +121,20 @@ class Destinations:
                     connection, query, remote.c.address_key, address_keys
                 )
             }
+
+    def written_for(self, destination: str, address_keys: Iterable[int]) -> dict[int, int]:
+        """Give the keys of the contacts that we wrote last at a batch of addresses; where we wrote nobody, none."""
+        query = sa.select(remote.c.address_key, remote.c.written_for).where(
+            remote.c.destination == destination, remote.c.written_for.is_not(None)
+        )
+        with self._database.read() as connection:
+            found: Iterable[Any] = plain_among(connection, query, remote.c.address_key, address_keys)
+            return dict(found)
+
+    def tell_written_for(self, destination: str, contact_keys: Mapping[int, int]) -> None:
+        """Store for whom addresses were written, by address key, where a store of an earlier schema does not say."""
+        with self._database.write() as connection:
+            write_for(connection, destination, contact_keys, remote.c.written_for.is_(None))
 
     def own(self, destination: str, kind: OwnedKind, names: Mapping[str, str | None]) -> None:
         """Remember fields or tags that we made, by name, with the ESP's id where it has one."""
@@ -156,18 +183,35 @@ def see(
     destination: str,
     states: Mapping[int, ConsentState],
     seen_at: datetime,
-    **times: Mapping[int, datetime],
+    **more: Mapping[int, int],
 ) -> None:
     """Store states by address key, as part of the caller's transaction.
 
-    `times` are further columns of those who have them; of all others these stay as they are.
+    `more` are further columns, as they are stored, of those who have them; of all others these stay as they are.
     """
     same = {"destination": destination, "seen_at": microseconds(seen_at)}
-    having = set[int]().union(*times.values())
-    for keys, more in ((sorted(states.keys() - having), ()), (sorted(states.keys() & having), times)):
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for key in sorted(states):
+        alike.setdefault(tuple(name for name, values in more.items() if key in values), []).append(key)
+    for names, keys in alike.items():
         columns: dict[str, list[object]] = {
-            "address_key": list(keys),
+            "address_key": [*keys],
             "state": [states[key].value for key in keys],
         }
-        columns |= {name: [microseconds(times[name][key]) for key in keys] for name in more}
+        columns |= {name: [more[name][key] for key in keys] for name in names}
         insert_columns(connection, remote, columns, same, on_conflict="replace")
+
+
+def write_for(
+    connection: sa.Connection,
+    destination: str,
+    contact_keys: Mapping[int, int],
+    *conditions: sa.ColumnElement[bool],
+) -> None:
+    """Store for whom addresses that are there were written last, by address key, in the caller's transaction."""
+    if contact_keys:
+        member = (remote.c.destination == destination, remote.c.address_key == sa.bindparam("written_at"))
+        connection.execute(
+            sa.update(remote).where(*member, *conditions).values(written_for=sa.bindparam("contact")),
+            [{"written_at": key, "contact": contact_keys[key]} for key in sorted(contact_keys)],
+        )

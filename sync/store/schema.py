@@ -75,12 +75,6 @@ baseline = sa.Table(
     sa.Column("destination", sa.Text, primary_key=True),
     sa.Column("contact_key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("row_hash", sa.LargeBinary(16), nullable=False),
-    sa.Column(
-        "address_key",
-        sa.BigInteger,
-        comment="of the confirmed address; null: not told yet, see Baselines.tell_addresses",
-    ),
-    sa.Index("ix_baseline_address", "destination", "address_key"),
     sqlite_with_rowid=False,
 )
 
@@ -101,6 +95,7 @@ remote = sa.Table(
     sa.Column("seen_at", Instant, nullable=False),
     sa.Column("opted_in_at", Instant, comment="the time of opting in, as the ESP showed it last"),
     sa.Column("stated_at", Instant, comment="the time of opting in that came with our own write"),
+    sa.Column("written_for", sa.BigInteger, comment="key of the contact that we wrote there last"),
     sqlite_with_rowid=False,
 )
 

@@ -16,8 +16,7 @@ from ...core.errors import StoreError
 from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from .baselines import confirm, end
 from .database import Database, insert, insert_columns, remove
-from .destinations import see
-from .keys import ContactKeys
+from .destinations import see, write_for
 from .leases import Lease, check
 from .outbox import STEP, OutboxRow
 from .schema import microseconds, outbox, rejection, remote
@@ -39,8 +38,9 @@ class Settlement:
 
     `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the address
     now is there, None when nothing was learnt. `stated_at` is the time of opting in that our own write brought there:
-    the grant of who was made, or what a contact who moved there had; it is nobody's later word. `vacated` is the key of
-    an address that the contact no longer has there. `ended` are contacts whose baselines end, because this one has
+    the grant of who was made, or what a contact who moved there had; it is nobody's later word. `arrived` says that the
+    contact had not been written at this address before. `vacated` is the key of an address that the contact no longer
+    has there. `ended` are contacts whose baselines end, because this one has
     their address now. `not_before` is when a DEFERRED or UNKNOWN row may be claimed again, None for at once; `free`
     says that the try cost no attempt: the account was throttled.
     """
@@ -50,6 +50,7 @@ class Settlement:
     baseline: ContactState | None = None
     remote_state: ConsentState | None = None
     stated_at: datetime | None = None
+    arrived: bool = False
     vacated: int | None = None
     ended: tuple[int, ...] = ()
     not_before: datetime | None = None
@@ -80,9 +81,8 @@ class Rejection:
 class Settlements:
     """Stores outcomes, and gives the rejections that came of them."""
 
-    def __init__(self, database: Database, keys: ContactKeys, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
-        self._keys = keys
         self._clock = clock
 
     def settle(self, lease: Lease, run_id: str, settlements: Sequence[Settlement]) -> None:
@@ -100,7 +100,6 @@ class Settlements:
                 connection,
                 lease.destination,
                 {each.row.contact_key: each.baseline for each in settlements if each.baseline is not None},
-                self._keys,
             )
             end(connection, lease.destination, [key for each in settlements for key in each.ended])
             _see(connection, lease.destination, settlements, now)
@@ -125,7 +124,10 @@ class Settlements:
             for address_key, stated_at in stated.items():
                 member = sa.update(remote).where(there, remote.c.address_key == address_key)
                 connection.execute(member.values(stated_at=stated_at))
-            confirm(connection, lease.destination, states, self._keys)
+            # Whom a move in doubt brought where is asked at the ESP.
+            written = [row for row in rows if row.operation in {Operation.CREATE, Operation.UPDATE}]
+            write_for(connection, lease.destination, {row.address_key: row.contact_key for row in written})
+            confirm(connection, lease.destination, states)
             connection.execute(sa.delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
 
     def stream_rejections(self, destination: str) -> Iterator[pa.RecordBatch]:
@@ -182,7 +184,7 @@ class Settlements:
         """Store what was seen at the destination as what it confirmed, in one transaction."""
         with self._database.write() as connection:
             check(connection, lease)
-            confirm(connection, lease.destination, states, self._keys)
+            confirm(connection, lease.destination, states)
 
 
 def _is(settlement: Settlement, status: OutcomeStatus) -> bool:
@@ -236,8 +238,10 @@ def _see(
             sa.delete(remote).where(remote.c.destination == destination, remote.c.address_key.in_(vacated))
         )
     seen = {each.row.address_key: each.remote_state for each in settlements if each.remote_state is not None}
-    stated = {each.row.address_key: each.stated_at for each in settlements if each.stated_at is not None}
-    see(connection, destination, seen, now, stated_at=stated)
+    stated = {each.row.address_key: microseconds(each.stated_at) for each in settlements if each.stated_at}
+    arrived = {each.row.address_key: each.row.contact_key for each in settlements if each.arrived}
+    see(connection, destination, seen, now, stated_at=stated, written_for=arrived)
+    write_for(connection, destination, {key: arrived[key] for key in arrived.keys() - seen.keys()})
 
 
 def _forget_rejections(

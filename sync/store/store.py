@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ...core.config import Project, resolve_secret
 from ...core.errors import ConfigError
+from ...core.model import ContactState
 from .baselines import Baselines
 from .consents import Consents
 from .database import Database, insert, parse_url
@@ -26,6 +27,7 @@ from .settlement import Settlements
 from .turns import AccountTurns
 
 _FINGERPRINT = "contact_key_fingerprint"
+_TOLD_FOR_WHOM = "told_for_whom_addresses_were_written"
 
 
 def _now() -> datetime:
@@ -43,7 +45,7 @@ class Store:
         self.consents = Consents(database, clock)
         self.plans = Plans(database)
         self.outbox = Outbox(database, clock)
-        self.settlements = Settlements(database, keys, clock)
+        self.settlements = Settlements(database, clock)
         self.runs = Runs(database, clock)
         self.leases = Leases(database, clock)
         self.turns = AccountTurns(database)
@@ -67,7 +69,7 @@ class Store:
         database = Database(parse_url(url), busy_seconds=busy_seconds)
         try:
             store = cls(database, _proved(database, key), clock)
-            store._tell_addresses()
+            store._tell_for_whom()
         except BaseException:
             database.close()
             raise
@@ -84,14 +86,24 @@ class Store:
 
         return cls.open(project.store_url(), key=key)
 
-    def _tell_addresses(self) -> None:
-        """Give an older store's baselines the address keys that only the secret can make; once, and safe to kill."""
-        told = {"name": "baseline_addresses", "value": "told"}
-        query = sa.select(fact.c.value).where(fact.c.name == told["name"])
+    def _tell_for_whom(self) -> None:
+        """Have an older store say for whom addresses were written, which takes the secret; once, and safe to kill."""
+        told = {"name": _TOLD_FOR_WHOM, "value": "yes"}
         with self._database.read() as connection:
-            if connection.execute(query).scalar() is not None:
+            if connection.execute(sa.select(fact.c.value).where(fact.c.name == _TOLD_FOR_WHOM)).scalar():
                 return
-        self.baselines.tell_addresses(self.keys)
+        for destination in self.baselines.destinations():
+            keys = (
+                key
+                for batch in self.baselines.stream(destination)
+                for key in batch.column("contact_key").to_pylist()
+            )
+            for batch in self.baselines.stream_payloads(destination, keys):
+                rows = zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+                self.destinations.tell_written_for(
+                    destination,
+                    {self.keys.address_key(ContactState.parse(text).address): key for key, text in rows},
+                )
         with self._database.write() as connection:
             connection.execute(insert(connection, fact, on_conflict="ignore"), told)
 

@@ -55,6 +55,32 @@ def test_who_comes_back_where_they_were_written_is_back_wherever_the_data_has_th
     assert statuses(shop) == {SECOND: "subscribed"}
 
 
+def test_a_yes_of_nobody_we_know_brings_nobody_back_and_stands(shop: Shop) -> None:
+    """Who withdrew in the shop was written at that address, and somebody else signed up there."""
+    shop.stock(1)
+    shop.run()
+    shop.customers["c00000"].email = SECOND
+    now = shop.sandbox.emulator.clock.now()
+    shop.acts.append({"contact_id": "c00000", "act": "withdrawal", "at": now, "email": SECOND})
+    shop.run()
+    assert statuses(shop) == {FIRST: "unsubscribed"}
+    say(shop, PersonAct.SUBSCRIBE, FIRST)
+    shop.run()
+    assert shop.run().writes == 0
+    assert statuses(shop) == {FIRST: "subscribed"}
+
+
+def test_who_leaves_where_they_were_written_after_they_were_adopted_elsewhere_has_left(shop: Shop) -> None:
+    shop.stock(1)
+    shop.run()
+    say(shop, PersonAct.SUBSCRIBE, SECOND)
+    shop.customers["c00000"].email = SECOND
+    shop.run()
+    say(shop, PersonAct.UNSUBSCRIBE, FIRST)
+    shop.run()
+    assert statuses(shop) == {FIRST: "unsubscribed", SECOND: "unsubscribed"}
+
+
 def test_nobody_is_opted_out_because_who_had_their_address_has_left(shop: Shop) -> None:
     shop.stock(2)
     shop.run()

@@ -113,9 +113,9 @@ def known(people: Sequence[Person], asked: list[int] | None = None) -> Known:
     names = "subject_key " + " ".join(slot.name for slot in dataclasses.fields(ConsentRecord))
     return Known(
         baseline=_batch(
-            [(p.key, b.digest(), KEYS.address_key(b.address)) for p in people if (b := p.baseline)],
-            "contact_key row_hash address_key",
-            [pa.int64(), pa.binary(), pa.int64()],
+            [(p.key, p.baseline.digest()) for p in people if p.baseline],
+            "contact_key row_hash",
+            [pa.int64(), pa.binary()],
         ),
         remote=_batch(
             list(

@@ -36,13 +36,14 @@ def test_a_time_of_opting_in_stays_until_another_one_is_told(store: Store) -> No
     store.destinations.record_remote(
         "d", [(1, ConsentState.SUBSCRIBED, at), (2, ConsentState.SUBSCRIBED, None)]
     )
-    store.destinations.record_moved("d", 1, ConsentState.SUBSCRIBED, at + timedelta(days=1))
+    store.destinations.record_moved("d", 7, 1, ConsentState.SUBSCRIBED, at + timedelta(days=1))
     store.destinations.record_remote("d", [(1, ConsentState.UNSUBSCRIBED, None)])
     opt_ins = store.destinations.opt_ins("d", [1, 2, 3])
     assert (opt_ins[1].seen, opt_ins[1].stated) == (at, at + timedelta(days=1))
     assert (opt_ins[2].seen, opt_ins[2].stated) == (None, None)
     assert 3 not in opt_ins
     assert remote(store, "d") == {1: "unsubscribed", 2: "subscribed"}
+    assert store.destinations.written_for("d", [1, 2, 3]) == {1: 7}
 
 
 def test_more_than_one_group_of_remote_contacts_streams_back_whole(store: Store) -> None:

@@ -107,11 +107,13 @@ def test_a_store_of_the_first_schema_upgrades_with_what_it_holds(store_url: str)
         }
         connection.execute(sa.text("insert into baseline values ('d', 1, :hash)"), confirmed)
         connection.execute(sa.text("insert into baseline_payload values ('d', 1, :payload)"), confirmed)
+        there = {"address_key": KEYS.address_key("c1@shop.test")}
+        connection.execute(sa.text("insert into remote values ('d', :address_key, 'subscribed', 0)"), there)
     engine.dispose()
     with open_store(store_url) as store:
         assert store.destinations.cursor("d", "pull") == "2026-01-01"
         here = KEYS.address_key("c1@shop.test")
-        assert store.baselines.at("d", [here]) == {here: [1]}
+        assert store.destinations.written_for("d", [here]) == {here: 1}
         lease = store.leases.acquire("d", timedelta(minutes=1))
         ((first, second, third),) = store.outbox.claim(lease, {Operation.UPDATE: 10})
         assert (first.contact_key, first.attempts, second.contact_key, second.attempts) == (1, 3, 2, 4)
