@@ -6,7 +6,7 @@ Nothing here decides what a state means; `core.consent` does.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -128,8 +128,8 @@ class Destinations:
             remote.c.destination == destination, remote.c.written_for.is_not(None)
         )
         with self._database.read() as connection:
-            found: Iterable[Any] = plain_among(connection, query, remote.c.address_key, address_keys)
-            return dict(found)
+            found = plain_among(connection, query, remote.c.address_key, address_keys)
+            return {row[0]: row[1] for row in found}
 
     def tell_written_for(self, destination: str, contact_keys: Mapping[int, int]) -> None:
         """Store for whom addresses were written, by address key, where a store of an earlier schema does not say."""
