@@ -290,15 +290,25 @@ class Storm:
         return {customer.address: person for person, customer in self.shop.customers.items()}
 
     def _move(self, person: str) -> None:
-        """Give somebody an address of their house that is free, or that of who shares it in exchange."""
+        """Give somebody an address of their house that is free, or that of who shares it in exchange.
+
+        Who comes back, and finds their address taken, gets a free one: nobody shares an address at the same time.
+        """
         house, customers = house_of(person), self.shop.customers
         assert house is not None
-        taken = {customers[other].address: other for other in people_of(house) if other in customers}
-        address = self._dice.choice([each for each in addresses_of(house) if taken.get(each) != person])
+        here = customers[person].address
+        taken = {
+            customers[other].address: other
+            for other in people_of(house)
+            if other in customers and other != person
+        }
+        back = here in taken
+        places = [each for each in addresses_of(house) if each != here and not (back and each in taken)]
+        address = self._dice.choice(places)
         if (other := taken.get(address)) is not None:
             if other in self.fresh:
                 return
-            customers[other].email = customers[person].address
+            customers[other].email = here
         customers[person].email = address
 
     def _says(self, person: str, *, agrees: bool) -> None:
