@@ -101,6 +101,7 @@ class Shop:
         self.acts: list[
             dict[str, Any]
         ] = []  # more rows of the consents table, of which any column may be missing; `at` is an exact instant
+        self._built: dict[str, pa.Table] = {}
 
     def stock(self, count: int, **more: Any) -> None:
         """Add so many customers."""
@@ -163,6 +164,8 @@ class Shop:
                 }
             ),
         }
+        if tables == self._built:  # a build that changes nothing publishes the snapshot that is there
+            return
         con = connect()
         with writing(self.folder / ".segue", con) as draft:
             for name, table in tables.items():
@@ -179,6 +182,7 @@ class Shop:
                 },
             )
         con.disconnect()
+        self._built = tables
 
     def _consents(self) -> pa.Table:
         rows = [
