@@ -112,12 +112,7 @@ def mailchimp(mailchimp_process: Sandbox) -> Iterator[Sandbox]:
         yield mailchimp_process
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("sqlite", "adversarial"), id="sqlite"),
-        pytest.param(("postgresql", "permissive"), id="postgresql", marks=pytest.mark.slow),
-    ]
-)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def shop(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -127,11 +122,10 @@ def shop(
     """A small shop with a store on each database and with an ESP of each temper: adversarial, and one that lets
     everything through. A rule that holds on one of each pair holds on the others: the store never sees the ESP.
     """
-    database, mode = request.param
-    mailchimp.settings(mode=mode)
+    mailchimp.settings(mode="permissive" if request.param == "postgresql" else "adversarial")
     monkeypatch.setenv("SANDBOX_KEY", mailchimp.key)
     store = "sqlite"
-    if database == "postgresql":
+    if request.param == "postgresql":
         monkeypatch.setitem(os.environ, "STORE_URL", request.getfixturevalue("postgres_database"))
         store = "env:STORE_URL"
     return Shop(tmp_path, mailchimp, store)
