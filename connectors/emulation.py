@@ -156,13 +156,11 @@ class _Control:
             "/clock": (self._clock, ["GET", "POST", "DELETE"]),
             "/settings": (self._settings, ["GET", "PATCH"]),
             "/people": (self._people, ["POST"]),
+            "/webhooks": (self._webhooks, ["GET", "PATCH", "DELETE"]),
             "/reset": (self._reset, ["POST"]),
         }
-        return Starlette(
-            routes=[
-                Route(path, self._locked(act), methods=methods) for path, (act, methods) in routes.items()
-            ]
-        )
+        locked = [Route(path, self._locked(act), methods=methods) for path, (act, methods) in routes.items()]
+        return Starlette(routes=[*locked, Route("/webhooks/done", self._webhooks_done, methods=["GET"])])
 
     def _locked(self, act: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -187,6 +185,8 @@ class _Control:
             "GET|POST|DELETE /_control/clock": '{"now": "2026-01-31T12:00:00Z"} or {"advance": 3600}',
             "GET|PATCH /_control/settings": "the account's plan, mode, limits",
             "POST /_control/people": '{"act": "unsubscribe", "audience": "...", "address": "..."}',
+            "GET|PATCH|DELETE /_control/webhooks": 'deliveries; ?last=50 or {"seed": 1, "lose": 0.1, "paused": false}',
+            "GET /_control/webhooks/done": "waits until all deliveries are done; ?seconds=10",
             "POST /_control/reset": "everything back to how it began",
         }
 
@@ -229,6 +229,24 @@ class _Control:
         act = PersonAct(raw["act"])
         self._emulator.act(act, audience=raw.get("audience", ""), address=raw["address"])
         return {"done": act}
+
+    def _webhooks(self, request: Request, raw: Any) -> Any:
+        sender = self._emulator.sender
+        if request.method == "PATCH":
+            sender.change(raw)
+        elif request.method == "DELETE":
+            sender.clear()
+        return sender.describe(last=int(request.query_params.get("last", "50")))
+
+    async def _webhooks_done(self, request: Request) -> Response:
+        """Wait off the loop and without the lock: whoever receives a webhook may ask this ESP before answering."""
+        sender = self._emulator.sender
+        try:
+            seconds = float(request.query_params.get("seconds", "10"))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        done = await asyncio.to_thread(sender.wait, seconds)
+        return JSONResponse({"done": done, **sender.describe(last=0)})
 
     def _reset(self, _: Request, __: Any) -> Any:
         self._emulator.reset()
@@ -295,6 +313,7 @@ def running(emulator: Emulator, *, port: int = 0) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+            emulator.sender.close()
 
 
 def serve(emulator: Emulator, port: int, *, announce: Callable[[str], None] | None = None) -> None:

@@ -21,6 +21,7 @@ from starlette.routing import compile_path
 from ..core.model import RateLimit
 from .faults import FaultKind, Faults
 from .traffic import Exchange, Traffic
+from .webhook_sender import SenderSettings, WebhookSender
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -42,6 +43,11 @@ class Clock:
     def __init__(self) -> None:
         self._frozen: datetime | None = None
         self._ahead = timedelta()
+
+    @property
+    def standing(self) -> bool:
+        """Whether it moves only when told."""
+        return self._frozen is not None
 
     def now(self) -> datetime:
         """Give the present, aware UTC."""
@@ -123,12 +129,14 @@ class Emulator(ABC):
     """One emulated ESP account: subclass, give endpoints, and say how this ESP refuses."""
 
     name: ClassVar[str]
+    sending: ClassVar[SenderSettings] = SenderSettings()  # how this ESP delivers its webhooks
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.clock = Clock()
         self.faults = Faults()
         self.traffic = Traffic()
+        self.sender = WebhookSender(self.clock, self.sending)
 
     @abstractmethod
     def endpoints(self) -> Sequence[tuple[str, str, Handler]]:
@@ -168,10 +176,11 @@ class Emulator(ABC):
         """Put the account and its settings back to how they began."""
 
     def reset(self) -> None:
-        """Put everything back to how it began: account, settings, clock, faults, counters."""
+        """Put everything back to how it began: account, settings, clock, faults, webhooks, counters."""
         with self.lock:
             self.clock.release()
             self.faults.arm(())
+            self.sender.clear()
             self.traffic.clear()
             self.clear()
 

@@ -209,6 +209,22 @@ class RemoteContact:
     opted_in_at: datetime | None = None  # the ESP's own time of consent: evidence, unlike the state
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundEvent:
+    """Something that an ESP says happened to one contact, at its own time.
+
+    `state` is set where somebody left; everything else is a hint to read the contact. `status` is the ESP's own word,
+    `key` names the event among all of its destination, however often it is sent.
+    """
+
+    key: str
+    address: str
+    occurred_at: datetime
+    status: str
+    state: ConsentState | None = None
+    previous_address: str | None = None
+
+
 class OutcomeStatus(StrEnum):
     """What became of one change."""
 

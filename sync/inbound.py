@@ -77,18 +77,37 @@ class People:
         """Give the keys of the contacts that have these addresses."""
         if not address_keys:
             return {}
+        rows: list[tuple[int, list[int]]] = (
+            self._table()
+            .execute(
+                "SELECT address_key, list(contact_key) FROM people WHERE address_key IN (SELECT unnest(?)) GROUP BY 1",
+                [list(address_keys)],
+            )
+            .fetchall()
+        )
+        return dict(rows)
+
+    def addresses(self, contact_keys: Sequence[int]) -> dict[int, str]:
+        """Give the addresses of contacts; who has none is absent."""
+        if not contact_keys:
+            return {}
+        query = (
+            "SELECT contact_key, email FROM people JOIN"
+            f" (SELECT contact_id, email FROM read_parquet('{self._snapshot.table('profiles')}')) USING (contact_id)"
+            " WHERE contact_key IN (SELECT unnest(?))"
+        )
+        rows: list[tuple[int, str]] = self._table().execute(query, [list(contact_keys)]).fetchall()
+        return dict(rows)
+
+    def _table(self) -> duckdb.DuckDBPyConnection:
         if self._con is None:
             self._con = duckdb.connect()
             self._keys.install(self._con)
             self._con.execute(
-                "CREATE TABLE people AS SELECT address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
+                "CREATE TABLE people AS SELECT contact_id, address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
                 f" FROM read_parquet('{self._snapshot.table('profiles')}') WHERE email IS NOT NULL"
             ).fetchall()
-        rows: list[tuple[int, list[int]]] = self._con.execute(
-            "SELECT address_key, list(contact_key) FROM people WHERE address_key IN (SELECT unnest(?)) GROUP BY 1",
-            [list(address_keys)],
-        ).fetchall()
-        return dict(rows)
+        return self._con
 
 
 def record_consents(store: Store, snapshot: Snapshot, *, now: datetime, run_id: str | None) -> int:

@@ -43,6 +43,28 @@ DIFFERENCES = (
         schema={"type": "string", "enum": _STATUSES},
         reason="members have had the status archived since 2019; the specification says so for single members only",
     ),
+    Difference(
+        endpoint="POST /lists/{list_id}/webhooks",
+        side="answer",
+        at=("signing_secret",),
+        schema={"type": "string"},
+        reason="vendor's page on webhooks, 2026: the answer to the creation shows the secret, once",
+    ),
+    *(
+        Difference(
+            endpoint=endpoint,
+            side="answer",
+            at=(*at, "signing_enabled"),
+            schema={"type": "boolean"},
+            reason="vendor's page on webhooks, 2026: webhooks made since are signed, and say so",
+        )
+        for endpoint, at in (
+            ("POST /lists/{list_id}/webhooks", ()),
+            ("GET /lists/{list_id}/webhooks", ("webhooks", "[]")),
+            ("GET /lists/{list_id}/webhooks/{webhook_id}", ()),
+            ("PATCH /lists/{list_id}/webhooks/{webhook_id}", ()),
+        )
+    ),
 )
 BODILESS = frozenset({403, 429})  # vendor's page on errors: at high volume both may come without JSON
 ELSEWHERE = {

@@ -206,6 +206,17 @@ class Outbox:
             }
             return insert_columns(connection, outbox, columns, same, on_conflict=None)
 
+    def has_urgent(self, destination: str) -> bool:
+        """Whether an opt-out that `urge` put in is there."""
+        first = sa.and_(outbox.c.destination == destination, outbox.c.plan_id == URGENT)
+        with self._database.read() as connection:
+            return any(
+                connection.execute(
+                    sa.select(outbox.c.id).where(first, state, outbox.c.rank == 0).limit(1)
+                ).first()
+                for state in (READY, WAITING)
+            )
+
     def claim(
         self, lease: Lease, sizes: Mapping[Operation, int], *, batches: int = 1
     ) -> list[list[OutboxRow]]:

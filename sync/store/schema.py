@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -258,6 +258,25 @@ account_turns = sa.Table(
     sa.Column("account", sa.Text, primary_key=True, comment="Transport.account"),
     sa.Column("state", sa.Text, nullable=False, comment="connectors.turns.Turns as JSON"),
     sqlite_with_rowid=False,
+)
+
+inbox = sa.Table(
+    "inbox",
+    METADATA,
+    sa.Column("id", _SERIAL, primary_key=True),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("name_hash", sa.LargeBinary(16), nullable=False, comment="tells a message from all others"),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False, comment="as it came; empty once done"),
+    sa.Column("signed", sa.Boolean, nullable=False),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, comment="waiting, done or dead"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("not_before", Instant, comment="null: does not wait for a time"),
+    sa.Column("problem", sa.Text, comment="why the last try failed"),
+    sa.UniqueConstraint("destination", "name_hash"),
+    sa.Index("ix_inbox_status", "destination", "status", "id"),
+    sqlite_autoincrement=True,
 )
 
 pause = sa.Table(

@@ -17,6 +17,7 @@ from .baselines import Baselines
 from .consents import Consents
 from .database import Database, insert, parse_url
 from .destinations import Destinations
+from .inbox import Inbox
 from .keys import ContactKeys, load_or_create_key
 from .leases import Leases
 from .outbox import Outbox
@@ -45,6 +46,7 @@ class Store:
         self.consents = Consents(database, clock)
         self.plans = Plans(database)
         self.outbox = Outbox(database, clock)
+        self.inbox = Inbox(database, clock)
         self.settlements = Settlements(database, clock)
         self.runs = Runs(database, clock)
         self.leases = Leases(database, clock)

@@ -48,7 +48,8 @@ class Settings:
     """What the sandbox account is like. `audience` is the id of the one list it starts with.
 
     No more than `rate_count` requests are taken in any `rate_seconds` of the emulator's clock, 0 meaning no limit
-    (Mailchimp documents none); a refused one does not count. `latency` is in real seconds per request.
+    (Mailchimp documents none); a refused one does not count. `latency` is in real seconds per request. Webhooks made
+    while `sign_webhooks` is off are unsigned for good, as those from before 2026 are.
     """
 
     key: str = "sandbox-us19"
@@ -63,6 +64,7 @@ class Settings:
     rate_count: int = 0
     rate_seconds: float = 10.0
     latency: float = 0.0
+    sign_webhooks: bool = True
 
     def changed(self, changes: Mapping[str, Any]) -> "Settings":
         """Give these settings with some replaced. Raises ConfigError listing every unknown name and wrong value."""

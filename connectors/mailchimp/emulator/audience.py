@@ -14,10 +14,10 @@ list that must stay empty in every test of ours.
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from .fields import FieldError, MergeField, standard_fields, stored
 
@@ -25,6 +25,7 @@ WRITABLE = frozenset({"subscribed", "unsubscribed", "cleaned", "pending", "trans
 MAILABLE = frozenset({"subscribed", "pending"})  # a pending member gets the confirmation mail
 TAG_NAME_LENGTH = 100
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\"\\]+@[^\s@.]+(\.[^\s@.]+)+")
+Source = Literal["user", "api"]
 _FAKE = re.compile(r"(^|@|\.)(example\.(com|org|net|edu)|example|test|invalid|localhost)$", re.IGNORECASE)
 
 
@@ -102,6 +103,15 @@ class Raise:
     request: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """What was done to a member, and by whom: how they were and how they are, None where they were or are not there."""
+
+    before: Member | None
+    after: Member | None
+    source: Source
+
+
 def subscriber_hash(address: str) -> str:
     """Give Mailchimp's id of an address: MD5 of its lower case."""
     return hashlib.md5(address.lower().encode(), usedforsecurity=False).hexdigest()
@@ -128,6 +138,7 @@ class Audience:
         self._made = 0
         self._next_segment = 1000
         self._next_field = len(self.fields) + 1
+        self.listener: Callable[[Happening], None] | None = None  # told of whatever is done to a member
 
     # Finding
 
@@ -164,7 +175,14 @@ class Audience:
         return address
 
     def create(
-        self, data: Mapping[str, Any], status: str | None, *, rules: Rules, now: datetime, request: int
+        self,
+        data: Mapping[str, Any],
+        status: str | None,
+        *,
+        rules: Rules,
+        now: datetime,
+        request: int,
+        source: Source = "api",
     ) -> Member:
         """Add a member, or bring an archived one back. The address must be free, and `check_address`ed.
 
@@ -173,6 +191,7 @@ class Audience:
         address = data["email_address"]
         key = subscriber_hash(address)
         member = self.members.get(key)
+        before = self._as_is(member)
         fields = self._fields(data, member, rules=rules)
         extras = _extras(data)
         if member is None:
@@ -191,6 +210,7 @@ class Audience:
         self._move(member, status, now=now, request=request)
         if status == "subscribed" and not member.timestamp_opt:
             member.timestamp_opt = now.isoformat(timespec="seconds")
+        self._tell(before, member, source)
         return member
 
     def update(
@@ -210,6 +230,7 @@ class Audience:
                 f"{member.address} is in a compliance state due to unsubscribe, bounce, or compliance review "
                 "and cannot be subscribed.",
             )
+        before = self._as_is(member)
         fields = self._fields(data, member, rules=rules)
         extras = _extras(data)
         address = data.get("email_address", member.address)
@@ -218,23 +239,29 @@ class Audience:
         self._apply(member, fields, extras, now)
         if status is not None:
             self._move(member, status, now=now, request=request)
+        self._tell(before, member, "api")
 
     def archive(self, member: Member, now: datetime) -> None:
         """Take a member off the list. What they had said before is no longer visible, and no longer protects them."""
+        before = self._as_is(member)
         member.status, member.last_changed = "archived", now
+        self._tell(before, member, "api")
 
-    def erase(self, member: Member) -> None:
+    def erase(self, member: Member, source: Source = "api") -> None:
         """Delete a member for good."""
         for segment in self.segments.values():
             segment.members.discard(member.contact_id)
         del self.members[member.id], self._by_contact[member.contact_id]
         self.forgotten.add(member.id)
+        self._tell(member, None, source)
 
     def leave(self, member: Member, act: str, now: datetime) -> None:
         """Let the person say no by themselves: unsubscribe, bounce or complain."""
+        before = self._as_is(member)
         member.status = "cleaned" if act == "bounce" else "unsubscribed"
         member.refused, member.last_changed = act, now
         member.unsubscribed_at = None if act == "bounce" else now
+        self._tell(before, member, "user")
 
     def join(self, address: str, now: datetime) -> None:
         """Let the person sign up by a form: ends every refusal, confirmed where the audience asks for it."""
@@ -243,19 +270,33 @@ class Audience:
         member = self.members.get(key)
         if member is None:
             data = {"email_address": address, "timestamp_signup": now.isoformat(timespec="seconds")}
-            member = self.create(
-                data, "pending" if self.double_optin else "subscribed", rules=Rules(), now=now, request=0
-            )
+            status = "pending" if self.double_optin else "subscribed"
+            member = self.create(data, status, rules=Rules(), now=now, request=0, source="user")
             member.source = "Hosted Signup Form"
             return
+        before = self._as_is(member)
         member.refused = member.unsubscribed_at = None
         member.status = "pending" if self.double_optin else "subscribed"
         member.last_changed, member.timestamp_opt = now, now.isoformat(timespec="seconds")
+        self._tell(before, member, "user")
 
     def confirm(self, member: Member, now: datetime) -> None:
         """Let the person follow the link in the confirmation mail."""
+        before = self._as_is(member)
         member.status, member.refused, member.unsubscribed_at = "subscribed", None, None
         member.last_changed, member.timestamp_opt = now, now.isoformat(timespec="seconds")
+        self._tell(before, member, "user")
+
+    def _as_is(self, member: Member | None) -> Member | None:
+        """Keep how a member is before something is done to them; nothing is kept for nobody."""
+        if member is None or self.listener is None:
+            return None
+        return replace(member, merge_fields=dict(member.merge_fields))
+
+    def _tell(self, before: Member | None, after: Member | None, source: Source) -> None:
+        """Say what was done to a member: the one place through which everything goes that happens to people."""
+        if self.listener is not None:
+            self.listener(Happening(before=before, after=after, source=source))
 
     def _readdress(self, member: Member, address: str) -> None:
         key = subscriber_hash(address)

@@ -1,11 +1,11 @@
 """The local Mailchimp: a stateful emulator of the Marketing API 3.0, as strict and as unkind as the real one is known to be.
 
 Here are the account's door (keys, limits, forced errors), the root endpoints, asynchronous batches and what people do
-by themselves. Rules about members are in `audience.py`, shapes in `answers.py`.
+by themselves. Rules about members are in `audience.py`, shapes in `answers.py`, webhooks in `webhooks.py`.
 
 An emulator that is kinder than the real thing is a bug. What no source settles has an adversarial setting, the default,
-that takes the worst; the permissive one refuses no raise of consent at all. Not emulated: campaigns, reports, webhooks,
-interests, saved segments, e-commerce.
+that takes the worst; the permissive one refuses no raise of consent at all. Not emulated: campaigns, and so their
+webhooks, reports, batch webhooks, interests, saved segments, e-commerce.
 """
 
 import base64
@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 from ....core.model import RateLimit
 from ...emulation import serve
 from ...emulator import Answer, Call, Emulator, Handler, Pace, PersonAct, RefusedError
+from ...webhook_sender import SenderSettings
 from .account import Account, Plan, Settings, Throttle
 from .answers import member_alone, missing, page, problem, projected
 from .audience import Audience, Member
 from .jobs import MAXIMUM_PENDING, Job, JobOperation, Jobs
 from .lists import ListEndpoints
 from .members import MemberEndpoints
+from .webhooks import WebhookEndpoints
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _RESULTS = "/batch-results/{token}"
@@ -71,17 +73,20 @@ class MailchimpEmulator(Emulator):
     """One Mailchimp account with one user and one audience."""
 
     name = "mailchimp"
+    sending = SenderSettings(timeout=10, attempts=7, retry_wait=70)  # 10 s, and growing waits over 75 minutes
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__()
         self._first = settings or Settings()
         self._refusals = 0
+        self._webhooks = WebhookEndpoints(lambda: self.account, self.sender)
         self.clear()
 
     def clear(self) -> None:
         """Put account and settings back to how they began."""
         self.account = Account(self._first, self.clock)
         self._jobs = Jobs()
+        self._webhooks.clear()
         self._refusals = 0
 
     @property
@@ -102,6 +107,7 @@ class MailchimpEmulator(Emulator):
             ("GET", _RESULTS, self._results),
             *lists.endpoints(),
             *members.endpoints(),
+            *self._webhooks.endpoints(),
         ]
 
     # The door
@@ -289,7 +295,7 @@ class MailchimpEmulator(Emulator):
                 case PersonAct.CONFIRM:
                     where.confirm(member, now)
                 case PersonAct.ERASE:
-                    where.erase(member)
+                    where.erase(member, "user")
 
 
 def _dump(audience: Audience, *, count: int, offset: int, address: str | None) -> dict[str, Any]:

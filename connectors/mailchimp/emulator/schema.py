@@ -13,14 +13,17 @@ _KEYS: Mapping[tuple[type, ...], str] = {
         str,
     ): "email_address email_type status status_if_new language ip_signup ip_opt timestamp_signup timestamp_opt "
     "occurred_at name type tag default_value help_text date_format phone_format method path operation_id body "
-    "marketing_permission_id text permission_reminder",
+    "marketing_permission_id text permission_reminder url",
     (
         list,
     ): "members tags members_to_add members_to_remove static_segment operations choices marketing_permissions",
-    (dict,): "merge_fields properties params interests location options contact campaign_defaults",
+    (
+        dict,
+    ): "merge_fields properties params interests location options contact campaign_defaults events sources",
     (
         bool,
-    ): "vip required public enabled update_existing sync_tags is_syncing email_type_option double_optin",
+    ): "vip required public enabled update_existing sync_tags is_syncing email_type_option double_optin "
+    "subscribe unsubscribe profile cleaned upemail campaign user admin api",
     (int,): "display_order default_country size",
     (int, float): "latitude longitude",
 }

@@ -31,6 +31,8 @@ ENDPOINTS = {
     "/lists/{list_id}/segments/{segment_id}/members": "get post",
     "/lists/{list_id}/segments/{segment_id}/members/{subscriber_hash}": "delete",
     "/lists/{list_id}/tag-search": "get",
+    "/lists/{list_id}/webhooks": "get post",
+    "/lists/{list_id}/webhooks/{webhook_id}": "get patch delete",
 }
 Schema = dict[str, Any]
 FACTS = ("type", "enum", "format", "maximum", "minimum", "required")

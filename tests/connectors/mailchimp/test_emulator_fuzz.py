@@ -19,6 +19,7 @@ FIXED = {
     "merge_id": "1",
     "segment_id": "1001",
     "batch_id": "batch00001",
+    "webhook_id": "0123456789",
 }
 
 # A few right values among the wrong ones, so that a write gets past its first check.

@@ -1,0 +1,215 @@
+"""Takes in what ESPs post: proved, read, durable, and then acknowledged. What follows from it is worked off elsewhere.
+
+Decisions. A message is answered with 200 only after its transaction is on disk: an ESP that hears less sends again, and
+one that hears 200 too early never does. Messages that arrive together share a transaction, because a commit takes the
+disk as long for one as for a hundred. A wrong path is answered as if nothing were there. What is refused is counted and
+never logged in its words: whoever forges it chooses them.
+"""
+
+import asyncio
+import hmac
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...connectors.webhooks import ForgedError, MalformedError, Webhooks
+from ...core.errors import SegueError
+from ..store.inbox import Inbox, Message
+
+_LOG = structlog.get_logger(__name__)
+
+LARGEST: Final = 256 * 1024
+"""Bytes of a body; the largest that an ESP is known to post has some kilobytes."""
+SECONDS: Final = 10.0
+"""How long a body may take to arrive: senders give up after as long."""
+_WAITING: Final = 10_000  # messages on their way to the disk; more are refused, and sent again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where one destination's messages come in: at a path that nobody guesses, signed where there are secrets."""
+
+    destination: str
+    token: str
+    webhooks: Webhooks
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """A message that is not taken in, and the HTTP status that says so."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
+
+
+class Receiver:
+    """The doors of all destinations. `stored` is told a destination whenever something new is in its inbox."""
+
+    def __init__(
+        self,
+        doors: Sequence[Door],
+        inbox: Inbox,
+        *,
+        clock: Callable[[], datetime],
+        stored: Callable[[set[str]], None],
+    ) -> None:
+        self._doors: Mapping[str, Door] = {door.destination: door for door in doors}
+        self._clock = clock
+        self._scribe = _Scribe(inbox, stored)
+        self.refusals: Counter[tuple[str, int]] = Counter()
+
+    def route(self) -> Route:
+        """Give the one route; GET is the probe by which ESPs try a new webhook."""
+        return Route("/webhooks/{destination}/{token}", self._answer, methods=["GET", "POST"])
+
+    def start(self) -> None:
+        """Begin to take in."""
+        self._scribe.start()
+
+    def stop(self) -> None:
+        """Store what is on its way, and end."""
+        self._scribe.stop()
+
+    async def _answer(self, request: Request) -> Response:
+        destination = request.path_params["destination"]
+        try:
+            door = self._door(destination, request.path_params["token"])
+            if request.method == "POST":
+                await self._take(door, request)
+        except Refused as refused:
+            known = destination if destination in self._doors else ""
+            self.refusals[known, refused.status] += 1
+            _LOG.info("webhook_refused", destination=known, status=refused.status, why=refused.why)
+            return Response(status_code=refused.status)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return Response(status_code=200)
+
+    def _door(self, destination: str, token: str) -> Door:
+        door = self._doors.get(destination)
+        # Compared also where there is no such door: the answer takes as long.
+        expected = door.token if door else "-" * 43
+        if not hmac.compare_digest(expected.encode(), token.encode()) or door is None:
+            raise Refused(404, "a path that is nobody's")
+        return door
+
+    async def _take(self, door: Door, request: Request) -> None:
+        body = await _body(request)
+        if door.secrets:
+            try:
+                door.webhooks.prove(request.headers, body, secrets=door.secrets, now=self._clock())
+            except ForgedError as error:
+                raise Refused(401, error.message) from None
+        content_type = request.headers.get("content-type", "")
+        try:
+            events = door.webhooks.read(body, content_type)
+        except MalformedError as error:
+            raise Refused(400, error.message) from None
+        if not events:
+            return
+        message = Message(
+            destination=door.destination,
+            name="\n".join(event.key for event in events),
+            content_type=content_type,
+            body=body,
+            signed=bool(door.secrets),
+        )
+        await self._scribe.store(message)
+
+
+async def _body(request: Request) -> bytes:
+    """Read a body, no longer and no more of it than is bearable."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > LARGEST:
+                    raise Refused(413, "a body that is too large")
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "a body that took too long") from None
+    return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    message: Message
+    loop: asyncio.AbstractEventLoop
+    kept: asyncio.Future[None]
+
+    def tell(self, error: Exception | None) -> None:
+        def told() -> None:
+            if self.kept.done():  # whoever waited has gone
+                return
+            if error is None:
+                self.kept.set_result(None)
+            else:
+                self.kept.set_exception(error)
+
+        self.loop.call_soon_threadsafe(told)
+
+
+class _Scribe:
+    """Stores messages on a thread of its own, all that wait in one transaction."""
+
+    def __init__(self, inbox: Inbox, stored: Callable[[set[str]], None]) -> None:
+        self._inbox = inbox
+        self._stored = stored
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="scribe")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    async def store(self, message: Message) -> None:
+        """Return when the message is on disk; raise Refused when it is not."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(message, loop, loop.create_future())
+        try:
+            self._waiting.put_nowait(waiting)
+        except queue.Full:
+            raise Refused(503, "more messages than can be stored") from None
+        try:
+            await waiting.kept
+        except SegueError:
+            raise Refused(503, "a store that cannot be written") from None
+
+    def _work(self) -> None:
+        ending = False
+        while not ending:
+            together = [self._waiting.get()]
+            while not self._waiting.empty():
+                together.append(self._waiting.get_nowait())
+            ending = None in together
+            batch = [each for each in together if each is not None]
+            if batch:
+                self._store(batch)
+
+    def _store(self, batch: Sequence[_Waiting]) -> None:
+        error: Exception | None = None
+        try:
+            self._inbox.put([each.message for each in batch])
+        except SegueError as failure:
+            _LOG.error("webhooks_not_stored", messages=len(batch), why=failure.message)
+            error = failure
+        for each in batch:
+            each.tell(error)
+        if error is None:
+            self._stored({each.message.destination for each in batch})
