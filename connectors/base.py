@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import ClassVar
 
 from ..core.consent import ConsentState
-from ..core.errors import ConsentError
+from ..core.errors import ConsentError, UnsupportedFeatureError
 from ..core.model import Account, Capabilities, Change, DestinationSchema, Operation, Outcome, RemoteContact
 from .transport import Transport
+from .webhooks import InstalledWebhook, Webhooks
 
 
 class Connector(ABC):
@@ -24,6 +25,7 @@ class Connector(ABC):
     name: ClassVar[str]
     label: ClassVar[str]
     capabilities: Capabilities  # the ESP's; an account's settings may lower them for one instance
+    webhooks: ClassVar[Webhooks | None] = None  # how its messages are read, None where it posts none
     remedies: ClassVar[Mapping[str, str]] = {}  # what a person can do, by the code of a rejection
 
     @classmethod
@@ -66,6 +68,21 @@ class Connector(ABC):
     @abstractmethod
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts back by address, in order; None where the ESP has no such contact."""
+
+    def install_webhook(self, url: str) -> InstalledWebhook:
+        """Have the account post what happens to contacts to this address; it is tried at once.
+
+        Raises UnsupportedFeatureError, saying what to do by hand, where the ESP's API cannot.
+        """
+        raise UnsupportedFeatureError(f"{self.label} cannot be told of webhooks by its API.")
+
+    def installed_webhooks(self) -> Sequence[InstalledWebhook]:
+        """Give the webhooks that the account has, whoever made them."""
+        raise UnsupportedFeatureError(f"{self.label} does not list webhooks by its API.")
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """Take a webhook away; one that is gone already is no error."""
+        raise UnsupportedFeatureError(f"{self.label} cannot be told of webhooks by its API.")
 
     def shown(self, fields: Mapping[str, str]) -> Mapping[str, str]:
         """Give the texts that `read` gives of these values once they are written. Sends nothing; `check` goes before."""

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
@@ -45,6 +46,16 @@ class Webhooks(ABC):
     @abstractmethod
     def read(self, body: bytes, content_type: str) -> Sequence[InboundEvent]:
         """Give what a message says, in its order; what concerns no contact is left out. Raises MalformedError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledWebhook:
+    """A webhook that an account has. `secret` is what it signs with, shown when it is made and never again."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    secret: str | None = field(default=None, repr=False)
 
 
 def fits(secrets: Sequence[str], signed: bytes, signature: str) -> bool:

@@ -7,29 +7,24 @@ Checks across sections (a group that names no segment) run on the document and n
 are reported together with the wrong shapes and not one round later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, model_validator
 
 from .errors import ConfigError, Problem
+from .listening import ServeConfig, WebhooksConfig
 from .model import TraitType
+from .reading import Identity, Quality, RuleAction, Source, TableName, format_of
 from .settings import (
     Country,
     Cron,
     Currency,
-    DatabaseUrl,
     Duration,
-    Encoding,
     Instant,
     Name,
-    OneCharacter,
     Part,
     Secret,
     Setting,
@@ -50,7 +45,6 @@ from .yamlfile import (
     dotted,
     in_order,
     is_secret_key,
-    mistake,
     read_model,
     suggest,
     validate,
@@ -70,8 +64,10 @@ __all__ = [
     "RuleAction",
     "ScheduleEntry",
     "SegmentConfig",
+    "ServeConfig",
     "Source",
     "TraitConfig",
+    "WebhooksConfig",
     "format_of",
     "load_project",
     "parse_duration",
@@ -81,108 +77,6 @@ __all__ = [
     "resolve_secret",
     "suggest",
 ]
-
-TableName = Literal["customers", "products", "orders", "order_items", "events", "consents"]
-FileFormat = Literal["csv", "parquet", "jsonl"]
-RuleAction = Literal["refuse", "warn", "off"]
-
-_SUFFIXES: Mapping[str, FileFormat] = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".jsonl.gz": "jsonl",
-}
-
-
-def format_of(path: str) -> FileFormat | None:
-    """Give the format that a file's name says, None when it says none.
-
-    >>> format_of("data/orders.csv.gz"), format_of("notes.txt")
-    ('csv', None)
-    """
-    return next((form for suffix, form in _SUFFIXES.items() if path.lower().endswith(suffix)), None)
-
-
-class Source(Section):
-    """One place that rows of a canonical table come from: exactly one of path, url, stdin and python."""
-
-    path: Text | None = None
-    """A file, relative to the folder of segue.yml."""
-    url: DatabaseUrl | None = None
-    """A database: env:NAME, sqlite:///path or postgresql://... without a password."""
-    query: Text | None = None
-    """The SELECT that is sent to the database."""
-    stdin: Literal["csv", "jsonl"] | None = None
-    """The format of what is piped into `segue build`."""
-    python: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_]\w*$")] | None = None
-    """file.py:function; the function takes nothing and gives an Arrow table or record batches."""
-    format: FileFormat | None = None
-    """Of the file, when its name does not say so."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Ours: theirs. Columns of the same name need no line."""
-    delimiter: OneCharacter | None = None
-    """Of a CSV file; found out when not given."""
-    encoding: Encoding | None = None
-    """Of a CSV file; UTF-8 when not given."""
-    decimal: Literal[".", ","] = "."
-    """What stands before the cents: "," for numbers like 1.234,50."""
-    timezone: TimeZone | None = None
-    """Of times without a zone; the project's when not given."""
-    max_age: Duration | None = None
-    """How old the newest row may be before a sync stops."""
-
-    @model_validator(mode="after")
-    def _is_one_place(self) -> Self:
-        given = [name for name in ("path", "url", "stdin", "python") if getattr(self, name) is not None]
-        if len(given) != 1:
-            what = f"has {' and '.join(given)}" if given else "says from nowhere where to read"
-            raise mistake(f"{what}.", next_step="Give exactly one of path, url, stdin and python.")
-        if (self.query is None) is (self.url is not None):
-            raise mistake("url and query belong together.", next_step="Give both or neither.")
-        if self.path is not None and self.format is None and format_of(self.path) is None:
-            raise mistake(
-                f'"{self.path}" does not say its format by its name.',
-                "path",
-                next_step="Add `format: csv`, `parquet` or `jsonl`.",
-            )
-        if self.format is not None and self.path is None:
-            raise mistake("only a file has a format.", "format", next_step="Remove it.")
-        if self.file_format != "csv":
-            for name in ("delimiter", "encoding"):
-                if getattr(self, name) is not None:
-                    raise mistake("is for CSV alone.", name, next_step="Remove it.")
-        return self
-
-    @property
-    def file_format(self) -> FileFormat | None:
-        """The format of the file or of stdin; None for a database or a function."""
-        return self.format or self.stdin or (None if self.path is None else format_of(self.path))
-
-    @property
-    def label(self) -> str:
-        """What messages call this source: the path, `stdin`, the function, or `database` without its address."""
-        return self.path or self.python or ("stdin" if self.stdin else "database")
-
-
-class Quality(Section):
-    """How much bad data a build accepts."""
-
-    max_rejected_share: Share = 0.02
-    """Of a table's rows; above it the build fails and the old snapshot stays."""
-    rules: dict[str, RuleAction] = Field(default_factory=dict)
-    """What a named rule does with a row that breaks it."""
-
-
-class Identity(Section):
-    """When two customers are one contact."""
-
-    merge_on: tuple[Literal["email"], ...] = ("email",)
-    """Customers with the same address are one contact; an empty list merges nobody."""
-    keep: Literal["newest", "oldest"] = "newest"
-    """Whose key and values survive."""
 
 
 class TraitConfig(Section):
@@ -256,6 +150,8 @@ class DestinationConfig(Section):
     settings: dict[str, Setting] = Field(default_factory=dict)
     """The connector's own. Values may be env:NAME or file:path; keys and tokens must be."""
     guardrails: Guardrails = Field(default_factory=Guardrails)
+    webhooks: WebhooksConfig | None = None
+    """How the platform may tell `segue serve` what happens to contacts; not at all when not given."""
 
 
 class ScheduleEntry(Section):
@@ -307,6 +203,8 @@ class Project(FileModel):
     metrics: MetricsConfig = Field(default_factory=MetricsConfig)
     alerts: tuple[AlertConfig, ...] = ()
     """Whom to tell when a destination fails and when it is well again."""
+    serve: ServeConfig = Field(default_factory=ServeConfig)
+    """What `segue serve` listens on."""
     schedule: dict[Name, ScheduleEntry] = Field(default_factory=dict)
     """What `segue schedule` starts, and when."""
 

@@ -31,6 +31,7 @@ from ..base import Connector, guard
 from ..limiter import Limiter
 from ..patience import Patience
 from ..transport import RefusedRequestError, Transport, Verdict
+from ..webhooks import InstalledWebhook
 from .archive import Archive
 from .fields import MergeFields
 from .pages import MEMBER_FIELDS, members, of_audience
@@ -52,6 +53,7 @@ from .payload import (
 )
 from .settings import FIELD_SLOTS, Settings
 from .tags import Tags
+from .webhooks import EVENTS, SOURCES, MailchimpWebhooks, installed
 
 _OVERLAP: Final = timedelta(
     minutes=5
@@ -99,6 +101,7 @@ class Mailchimp(Connector):
         field_syntax="*|{tag}|*",
     )
     remedies = REMEDIES
+    webhooks = MailchimpWebhooks()
     # https://mailchimp.com/developer/marketing/docs/errors/
     errors: ClassVar[Mapping[tuple[int, str], Verdict]] = {
         (403, ""): Verdict.THROTTLED,  # at high volume; one with a title is about the key
@@ -208,6 +211,34 @@ class Mailchimp(Connector):
             return [self._read(address) for address in addresses]
         with ThreadPoolExecutor(min(len(addresses), self.capabilities.concurrency)) as pool:
             return list(pool.map(self._read, addresses))
+
+    def install_webhook(self, url: str) -> InstalledWebhook:
+        """Make a webhook of every event that concerns a contact, from every source: other tools unsubscribe people too.
+
+        Two webhooks of an audience cannot differ in their query alone.
+        """
+        wanted = {"url": url, "events": EVENTS, "sources": SOURCES}
+        try:
+            return installed(self._api.lists_once.create_list_webhook(self._audience, wanted))
+        except RefusedRequestError as error:
+            raise DestinationError(
+                f"Mailchimp refused the webhook ({error.code}). It tries the address with a GET, from the internet,"
+                " that must be answered 200: let `segue serve` run and be reachable there. An audience has room for one"
+                " webhook of an address: `segue webhooks list` shows those that it has."
+            ) from None
+
+    def installed_webhooks(self) -> Sequence[InstalledWebhook]:
+        """Give the audience's webhooks, whoever made them."""
+        found = of_audience(self._lists.get_list_webhooks, self._audience)()
+        return [installed(each) for each in found["webhooks"]]
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """Take a webhook away; one that is gone already is no error."""
+        try:
+            self._lists.delete_list_webhook(self._audience, webhook_id)
+        except RefusedRequestError as error:
+            if error.status != 404:
+                raise
 
     def shown(self, fields: Mapping[str, str]) -> Mapping[str, str]:
         """Give values as members show them: numbers and birthdays have forms of Mailchimp's own."""

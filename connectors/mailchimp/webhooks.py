@@ -7,12 +7,12 @@ https://mailchimp.com/developer/marketing/docs/webhooks/ for the signature, whic
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from ...core.consent import ConsentState
 from ...core.model import InboundEvent
-from ..webhooks import WINDOW, ForgedError, MalformedError, Webhooks, fits
+from ..webhooks import WINDOW, ForgedError, InstalledWebhook, MalformedError, Webhooks, fits
 
 _SIGNATURE: Final = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -27,6 +27,11 @@ _ADDRESS: Final = {
     "upemail": "data[new_email]",
 }
 _OF_THE_AUDIENCE: Final = frozenset({"campaign"})
+
+
+# Whom and what we want to hear of. Our own writes are told as well, and plan to nothing.
+EVENTS: Final = {**dict.fromkeys(_ADDRESS, True), "campaign": False}
+SOURCES: Final = {"user": True, "admin": True, "api": True}
 
 
 class MailchimpWebhooks(Webhooks):
@@ -89,6 +94,16 @@ class MailchimpWebhooks(Webhooks):
                 previous_address=previous or None,
             )
         ]
+
+
+def installed(hook: Mapping[str, Any]) -> InstalledWebhook:
+    """Read a webhook as the API shows it."""
+    return InstalledWebhook(
+        id=hook["id"],
+        url=hook["url"],
+        events=tuple(name for name, on in hook.get("events", {}).items() if on),
+        secret=hook.get("signing_secret"),
+    )
 
 
 def _state(kind: str, reason: str) -> ConsentState | None:

@@ -88,6 +88,7 @@ _GROUPS = (
     "control",
     "report",
     "schedule",
+    "serve",
     "backup",
     "sandbox",
 )
