@@ -69,7 +69,7 @@ class Connector(ABC):
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts back by address, in order; None where the ESP has no such contact."""
 
-    def install_webhook(self, url: str) -> InstalledWebhook:
+    def install_webhook(self, url: str) -> InstalledWebhook:  # noqa: ARG002 - for those who can
         """Have the account post what happens to contacts to this address; it is tried at once.
 
         Raises UnsupportedFeatureError, saying what to do by hand, where the ESP's API cannot.
@@ -80,7 +80,7 @@ class Connector(ABC):
         """Give the webhooks that the account has, whoever made them."""
         raise UnsupportedFeatureError(f"{self.label} does not list webhooks by its API.")
 
-    def remove_webhook(self, webhook_id: str) -> None:
+    def remove_webhook(self, webhook_id: str) -> None:  # noqa: ARG002 - for those who can
         """Take a webhook away; one that is gone already is no error."""
         raise UnsupportedFeatureError(f"{self.label} cannot be told of webhooks by its API.")
 
