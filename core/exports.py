@@ -19,7 +19,6 @@ from babel.core import get_global
 from babel.numbers import get_territory_currencies
 from ibis.backends.duckdb import Backend
 
-from .config import FileFormat, TableName, format_of
 from .data import geography
 from .data.canonical import MONEY, TABLES, TIMESTAMP
 from .data.casting import cast, clean, looks_like
@@ -27,6 +26,7 @@ from .data.files import RawTable, read_csv, read_jsonl, read_parquet
 from .errors import DataError
 from .headers import Reading, readings
 from .model import TraitType
+from .reading import FileFormat, TableName, format_of
 
 _HEAD: Final = 5_000
 _BLOCK: Final = 1 << 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .config import TableName
+from .reading import TableName
 
 # Per table, what each of our columns is called elsewhere: English, German, French, Spanish, Italian, Dutch, and what
 # the common shop systems export. Earlier words win when a file has several. All are as `folded` makes them,

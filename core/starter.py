@@ -16,13 +16,14 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
-from .config import PROJECT_FILE, TableName
+from .config import PROJECT_FILE
 from .data.canonical import TABLES
 from .data.engine import connect
 from .errors import ConfigError, DataError, StoreError
 from .exports import DataFile, Exports, look
 from .features.compute import FEATURES
 from .headers import folded
+from .reading import TableName
 from .scores.rfm import RFM
 
 _STALE: Final = timedelta(days=30)

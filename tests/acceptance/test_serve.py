@@ -42,7 +42,7 @@ def other() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def both(shop: Shop, other: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def both(shop: Shop, other: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A shop that is in both accounts, and serves at a port that is free."""
     monkeypatch.setenv("HOOK_TOKEN", TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from segue.core.config import (
     Project,
-    TableName,
     load_project,
     parse_duration,
     project_schema,
@@ -21,6 +20,7 @@ from segue.core.config import (
 )
 from segue.core.data.canonical import TABLES
 from segue.core.errors import ConfigError
+from segue.core.reading import TableName
 from segue.core.yamlfile import FileModel
 
 COMPLETE = """\
