@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0007"
+HEAD: Final = "0011"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -287,5 +287,70 @@ pause = sa.Table(
     sa.Column("opt_outs", sa.Boolean, nullable=False, comment="true: these are held back as well"),
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("since", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+audit = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column(
+        "number", sa.BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3: without gaps"
+    ),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("act", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False, comment="the run, webhook or command"),
+    sa.Column("destination", sa.Text),
+    sa.Column("subjects", sa.LargeBinary, nullable=False, comment="keys, eight bytes each"),
+    sa.Column("detail", sa.Text, nullable=False, comment="JSON, without personal data"),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False, comment="of this row and the one before"),
+)
+
+tombstone = sa.Table(
+    "tombstone",
+    METADATA,
+    sa.Column("subject_hash", sa.LargeBinary(16), primary_key=True, comment="under the tombstone key"),
+    sa.Column("key_version", sa.Integer, nullable=False),
+    sa.Column("erased_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+erasure = sa.Table(
+    "erasure",
+    METADATA,
+    sa.Column("erasure_id", sa.Text, primary_key=True),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant, comment="null: a step is still to be done"),
+    sa.Column("receipt", sa.Text, nullable=False, comment="JSON, without personal data"),
+)
+
+pulled_value = sa.Table(
+    "pulled_value",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False, comment="JSON text"),
+    sa.Column("changed_at", Instant, nullable=False, comment="when it was first seen so"),
+    sqlite_with_rowid=False,
+)
+
+engagement = sa.Table(
+    "engagement",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, primary_key=True, comment="open or click"),
+    sa.Column("occurred_at", Instant, primary_key=True),
+    sa.Column("campaign", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+token = sa.Table(
+    "token",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False, comment="admin or marketer"),
+    sa.Column("token_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
     sqlite_with_rowid=False,
 )

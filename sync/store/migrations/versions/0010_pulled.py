@@ -1,0 +1,32 @@
+"""What was pulled of fields that others write, and of opens and clicks."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "pulled_value",
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("address_key", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("tag", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False, comment="JSON text"),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False, comment="when it was first seen so"),
+        sa.PrimaryKeyConstraint("destination", "address_key", "tag", name="pk_pulled_value"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "engagement",
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("address_key", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("kind", sa.Text(), nullable=False, comment="open or click"),
+        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("campaign", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "destination", "address_key", "kind", "occurred_at", "campaign", name="pk_engagement"
+        ),
+        sqlite_with_rowid=False,
+    )
