@@ -3,7 +3,8 @@
 In and claimed: rows a second of enqueue and claim, against the bare grouped insert of the same rows into a table
 without indexes, committed and flushed group by group as well; the ratio is the median of several alternating rounds.
 On PostgreSQL the bare insert is measured once more by COPY, which the outbox uses too. Settled: rows a second of 500
-applied updates at a time, with baseline, payload and seen state.
+applied updates at a time, with baseline, payload and seen state. Asked for by name, SQLite once more in an encrypted
+store: the ratio is then to the bare insert of rows in clear.
 """
 
 import json
@@ -64,8 +65,8 @@ def items() -> pa.Table:
 class Bench:
     """One database, opened twice: as the store, and bare."""
 
-    def __init__(self, url: str) -> None:
-        self.store = Store.open(url, key=lambda _: KEYS)
+    def __init__(self, url: str, encryption: tuple[bytes, ...]) -> None:
+        self.store = Store.open(url, key=lambda _: KEYS, encryption=encryption)
         self.database = Database(parse_url(url), busy_seconds=30)
         self.table = items()
         self.columns = {name: self.table.column(name).to_pylist() for name in self.table.column_names}
@@ -132,8 +133,8 @@ def applied(row: OutboxRow) -> Settlement:
     )
 
 
-def measure(url: str) -> dict[str, float]:
-    bench = Bench(url)
+def measure(url: str, encryption: tuple[bytes, ...] = ()) -> dict[str, float]:
+    bench = Bench(url, encryption)
     rounds = [bench.round(number) for number in range(ROUNDS)]
     bench.close()
     took = {name: median(each[name] for each in rounds) for name in rounds[0]}
@@ -167,6 +168,9 @@ def main() -> None:
     if "sqlite" in wanted:
         with tempfile.TemporaryDirectory() as folder:
             report["sqlite"] = measure(f"sqlite:///{Path(folder) / 'store.db'}")
+    if "encrypted" in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            report["encrypted"] = measure(f"sqlite:///{Path(folder) / 'store.db'}", (bytes(range(32)),))
     if "postgresql" in wanted:
         with postgres() as url:
             report["postgresql"] = measure(url)

@@ -5,15 +5,53 @@ decision and no log: those are the transport's and the engine's.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
 from ..core.consent import ConsentState
 from ..core.errors import ConsentError, UnsupportedFeatureError
-from ..core.model import Account, Capabilities, Change, DestinationSchema, Operation, Outcome, RemoteContact
+from ..core.model import (
+    Account,
+    Capabilities,
+    Change,
+    DestinationSchema,
+    Engagement,
+    Operation,
+    Outcome,
+    RemoteContact,
+)
 from .transport import Transport
 from .webhooks import InstalledWebhook, Webhooks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Contacts that changed. Once they are stored, whatever comes next is what `pull` gives for this cursor."""
+
+    contacts: Sequence[RemoteContact]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngagementPage:
+    """Opens and clicks. Once they are stored, whatever comes next is what `engagement` gives for this cursor."""
+
+    found: Sequence[Engagement]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What came of erasing one contact. `answer` is the ESP's own, e.g. "204"; empty where there was nobody to erase.
+
+    `is_gone` is what reading back showed.
+    """
+
+    was_there: bool
+    answer: str
+    is_gone: bool
 
 
 class Connector(ABC):
@@ -27,6 +65,7 @@ class Connector(ABC):
     capabilities: Capabilities  # the ESP's; an account's settings may lower them for one instance
     webhooks: ClassVar[Webhooks | None] = None  # how its messages are read, None where it posts none
     remedies: ClassVar[Mapping[str, str]] = {}  # what a person can do, by the code of a rejection
+    erasing: ClassVar[str] = ""  # what whoever erases should know before, in words
 
     @classmethod
     @abstractmethod
@@ -59,15 +98,30 @@ class Connector(ABC):
         """
 
     @abstractmethod
-    def pull(self, since: datetime | None) -> Iterator[Sequence[RemoteContact]]:
-        """Give contacts changed since then, a page at a time; None gives everyone.
+    def pull(self, cursor: str | None, *, only: Collection[str] | None = None) -> Iterator[Page]:
+        """Give contacts changed since an earlier page, named by its cursor, a page at a time; None gives everyone.
 
-        A contact may come more than once: what a later page says counts.
+        Contacts come with the values of `only` these fields and without tags; None asks for all of both. A contact may
+        come more than once, also one that an earlier pull gave: what a later page says counts.
         """
 
     @abstractmethod
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts back by address, in order; None where the ESP has no such contact."""
+
+    def erase(self, address: str) -> Erased:  # noqa: ARG002 - for those who can
+        """Erase a contact for good by the ESP's own call for that, and read it back. Safe to repeat.
+
+        Raises UnsupportedFeatureError where the ESP's API cannot.
+        """
+        raise UnsupportedFeatureError(f"{self.label} erases nobody by its API: do it by hand there.")
+
+    def engagement(self, cursor: str | None, *, since: datetime) -> Iterator[EngagementPage]:  # noqa: ARG002
+        """Give opens and clicks of mailings sent since then that are news since an earlier page, named by its cursor.
+
+        They may come more than once. Raises UnsupportedFeatureError where the ESP's API does not tell them.
+        """
+        raise UnsupportedFeatureError(f"{self.label} does not tell opens and clicks by its API.")
 
     def install_webhook(self, url: str) -> InstalledWebhook:  # noqa: ARG002 - for those who can
         """Have the account post what happens to contacts to this address; it is tried at once.

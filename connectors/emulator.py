@@ -27,7 +27,7 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 
 class PersonAct(StrEnum):
-    """What a person, or the mail system on their behalf, does to their own subscription, outside the API."""
+    """What a person, or the mail system on their behalf, does by themselves, outside the API."""
 
     UNSUBSCRIBE = "unsubscribe"
     BOUNCE = "bounce"
@@ -35,6 +35,8 @@ class PersonAct(StrEnum):
     SUBSCRIBE = "subscribe"  # by a signup form: the one act that ends every refusal
     CONFIRM = "confirm"  # follows the link of a confirmation mail
     ERASE = "erase"  # is deleted for good
+    OPEN = "open"  # opens the newest mailing
+    CLICK = "click"  # follows a link in it
 
 
 class Clock:

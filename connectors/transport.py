@@ -193,7 +193,7 @@ class Transport:
         _OPEN.add(self)
 
     def _start(self) -> None:
-        self._meter = Meter(self._limiter.clock.now(), self._limiter.rate_limits)
+        self.recount()
         self.on_attempt: Callable[[str, int, float], None] | None = None
         """Called after each attempt with its method, its HTTP status (0 without a whole answer) and its seconds."""
         self._circuit = Circuit(self._limiter.clock)
@@ -242,8 +242,12 @@ class Transport:
         self._limiter.share(turns, self.account)
 
     def traffic(self) -> Traffic:
-        """Give a snapshot of the counters since the transport was made."""
+        """Give a snapshot of the counters since the transport was made, or since `recount`."""
         return self._meter.traffic()
+
+    def recount(self) -> None:
+        """Begin to count anew, where one process does several runs."""
+        self._meter = Meter(self._limiter.clock.now(), self._limiter.rate_limits)
 
     def request(
         self, method: str, path: str, *, params: _Query | None = None, json: Any = None, retry: bool = True

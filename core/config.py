@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from .errors import ConfigError, Problem
+from .keeping import PrivacyConfig, RetentionConfig
 from .listening import ServeConfig, WebhooksConfig
 from .model import TraitType
 from .reading import Identity, Quality, RuleAction, Source, TableName, format_of
+from .regimes import ConsentConfig
 from .settings import (
     Country,
     Cron,
@@ -53,6 +55,7 @@ from .yamlfile import (
 __all__ = [
     "PROJECT_FILE",
     "AlertConfig",
+    "ConsentConfig",
     "DestinationConfig",
     "GroupConfig",
     "Guardrails",
@@ -152,6 +155,8 @@ class DestinationConfig(Section):
     guardrails: Guardrails = Field(default_factory=Guardrails)
     webhooks: WebhooksConfig | None = None
     """How the platform may tell `segue serve` what happens to contacts; not at all when not given."""
+    engagement: bool = False
+    """Read who opened and clicked what, at every pull; it costs requests."""
 
 
 class ScheduleEntry(Section):
@@ -159,8 +164,8 @@ class ScheduleEntry(Section):
 
     cron: Cron
     """When: minute, hour, day of month, month, day of week, as in a crontab."""
-    command: Literal["run", "run --no-build", "verify"] = "run"
-    """What is started: `run`, `run --no-build` (the data stays as it is, who left is asked), or `verify`."""
+    command: Literal["run", "run --no-build", "pull", "pull --full", "verify"] = "run"
+    """What is started: `run`, `run --no-build` (the data stays as it is), `pull` (who left?), `pull --full`, or `verify`."""
     destination: str | None = None
     """For which destination; all when not given."""
     grace: Duration = timedelta(hours=1)
@@ -186,9 +191,15 @@ class Project(FileModel):
     """What was sent and who may be mailed: sqlite (a file in the state folder), env:NAME or a database address."""
     contact_key: Secret = "file:.segue/contact.key"
     """The secret that turns contact ids into hashes in the store; the file is made with the store."""
+    encryption_key: Secret | None = None
+    """The secret that encrypts what the store and plans hold of people; not at all when not given."""
     sources: Annotated[dict[TableName, list[Source]], Field(min_length=1)]
     """The shop's data, by canonical table."""
     quality: Quality = Field(default_factory=Quality)
+    consent: ConsentConfig = Field(default_factory=ConsentConfig)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
+    """How long what is kept."""
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     identity: Identity = Field(default_factory=Identity)
     traits: dict[Name, TraitConfig] = Field(default_factory=dict)
     """Types and words for further customer columns."""

@@ -1,9 +1,9 @@
 """Who may be mailed: states, evidence, and the one function that merges what different places know.
 
-A `ConsentRecord` is five instants, the latest of each kind of act, and `merge` takes the later of each. That makes
+A `ConsentRecord` is instants, the latest of each kind of act, and `merge` takes the later of each. That makes
 merging associative, commutative and idempotent: order of arrival, repetition and grouping cannot change the answer.
-`effective` then reads the state off the record. Records of a person and of an address merge like any other two,
-because a withdrawal belongs to both.
+`effective` then reads the state off the record, by the law that holds for the contact (`Regime`). Records of a person
+and of an address merge like any other two, because a withdrawal belongs to both.
 
 The loser was a state machine fed in order of arrival: it needs every source's clock to agree, and webhooks do not
 arrive in order.
@@ -38,6 +38,22 @@ class ConsentAct(StrEnum):
     WITHDRAWAL = "withdrawal"
     SUPPRESSION = "suppression"
     RELEASE = "release"  # a human act that ends a suppression; it grants nothing
+    RESIDENCE = (
+        "residence"  # known to live where silence is no consent: no opt-out law counts for them any more
+    )
+    BASIS = "basis"  # written under an opt-out law without a grant: says so for the record, and counts for nothing
+
+
+class Regime(StrEnum):
+    """What the law asks for before a contact may be mailed. All three obey whoever says no."""
+
+    OPT_IN = "opt_in"  # a grant with evidence; GDPR
+    DOUBLE_OPT_IN = "double_opt_in"  # a grant whose evidence says that it was confirmed
+    OPT_OUT = "opt_out"  # nothing, as long as nobody ever said anything; CAN-SPAM, CCPA
+
+
+CONFIRMATION = "confirmed_at"
+"""The name in a grant's evidence that says when the contact confirmed it, by the link in a mail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +74,19 @@ class ConsentEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRecord:
-    """The latest instant of each kind of act, None where there was none."""
+    """The latest instant of each kind of act, None where there was none. `confirmed_at` is that of a confirmed grant."""
 
     granted_at: datetime | None = None
     requested_at: datetime | None = None
     withdrawn_at: datetime | None = None
     suppressed_at: datetime | None = None
     released_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    resident_at: datetime | None = None
 
+
+REGIME_INSTANTS = ("confirmed_at", "resident_at")
+"""The instants of a record that count only where a project knows more than opt-in."""
 
 NOTHING_RECORDED = ConsentRecord()
 
@@ -75,13 +96,28 @@ _INSTANT = {
     ConsentAct.WITHDRAWAL: "withdrawn_at",
     ConsentAct.SUPPRESSION: "suppressed_at",
     ConsentAct.RELEASE: "released_at",
+    ConsentAct.RESIDENCE: "resident_at",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A state, and the kind and the instant of the act that decides it: None where it is decided by silence."""
+
+    state: ConsentState
+    act: ConsentAct | None = None
+    at: datetime | None = None
 
 
 def record(entry: ConsentEntry) -> ConsentRecord:
     """Read one ledger entry. A grant without evidence, or with only empty values as evidence, records nothing."""
-    if entry.act is ConsentAct.GRANT and not any(value.strip() for value in entry.evidence.values()):
+    if entry.act is ConsentAct.BASIS:
         return NOTHING_RECORDED
+    if entry.act is ConsentAct.GRANT:
+        if not any(value.strip() for value in entry.evidence.values()):
+            return NOTHING_RECORDED
+        if entry.evidence.get(CONFIRMATION, "").strip():
+            return ConsentRecord(granted_at=entry.occurred_at, confirmed_at=entry.occurred_at)
     return ConsentRecord(**{_INSTANT[entry.act]: entry.occurred_at})
 
 
@@ -104,7 +140,7 @@ def merge_all(records: Iterable[ConsentRecord]) -> ConsentRecord:
     return reduce(merge, records, NOTHING_RECORDED)
 
 
-def effective(known: ConsentRecord) -> ConsentState:
+def effective(known: ConsentRecord, regime: Regime = Regime.OPT_IN) -> ConsentState:
     """Decide. On a tie the side that mails less wins.
 
     >>> from datetime import UTC, datetime
@@ -112,17 +148,29 @@ def effective(known: ConsentRecord) -> ConsentState:
     >>> effective(ConsentRecord(granted_at=noon, withdrawn_at=noon)).value
     'unsubscribed'
     """
+    return verdict(known, regime).state
+
+
+def verdict(known: ConsentRecord, regime: Regime = Regime.OPT_IN) -> Verdict:
+    """Decide, and say which act decided."""
     if known.suppressed_at is not None and not _after(known.released_at, known.suppressed_at):
-        return ConsentState.SUPPRESSED
+        return Verdict(state=ConsentState.SUPPRESSED, act=ConsentAct.SUPPRESSION, at=known.suppressed_at)
     # A suppression that was released leaves its trace: a grant older than it does not come back to life.
     stopped_at = _later(known.withdrawn_at, known.suppressed_at)
-    if _after(known.granted_at, stopped_at):
-        return ConsentState.SUBSCRIBED
-    if _after(known.requested_at, stopped_at):
-        return ConsentState.PENDING
+    granted_at, asked_at = known.granted_at, known.requested_at
+    if regime is Regime.DOUBLE_OPT_IN:  # a yes that nobody confirmed is a question still
+        granted_at, asked_at = known.confirmed_at, _later(asked_at, granted_at)
+    if _after(granted_at, stopped_at):
+        return Verdict(state=ConsentState.SUBSCRIBED, act=ConsentAct.GRANT, at=granted_at)
+    if _after(asked_at, stopped_at):
+        act = ConsentAct.REQUEST if asked_at == known.requested_at else ConsentAct.GRANT
+        return Verdict(state=ConsentState.PENDING, act=act, at=asked_at)
     if stopped_at is not None:
-        return ConsentState.UNSUBSCRIBED
-    return ConsentState.UNKNOWN
+        act = ConsentAct.WITHDRAWAL if stopped_at == known.withdrawn_at else ConsentAct.SUPPRESSION
+        return Verdict(state=ConsentState.UNSUBSCRIBED, act=act, at=stopped_at)
+    if regime is Regime.OPT_OUT and known.resident_at is None:
+        return Verdict(state=ConsentState.SUBSCRIBED)
+    return Verdict(state=ConsentState.UNKNOWN)
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -3,11 +3,12 @@
 Their shape alone lives here; `sync.web` does the listening.
 """
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from .settings import Secret, Text
+from .settings import Duration, Secret, Text
 from .yamlfile import Section
 
 
@@ -20,6 +21,8 @@ class ServeConfig(Section):
     """The port; 0 is any free one."""
     public_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
     """What ESPs reach it by, such as https://hooks.shop.example; `segue webhooks install` needs it."""
+    poll_every: Duration = timedelta(minutes=15)
+    """How often `segue serve` asks every destination who left, for what no webhook told."""
 
 
 class WebhooksConfig(Section):

@@ -207,6 +207,26 @@ class RemoteContact:
     tags: frozenset[str] | None = None  # None: the ESP's answer was cut and the tags are not known in full
     changed_at: datetime | None = None
     opted_in_at: datetime | None = None  # the ESP's own time of consent: evidence, unlike the state
+    name: str = (
+        ""  # the ESP's own name for the contact, which stays when the address changes; "" where it has none
+    )
+
+
+class EngagementKind(StrEnum):
+    """What a contact did with a mailing."""
+
+    OPEN = "open"
+    CLICK = "click"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engagement:
+    """One open or click, at the ESP's own time. `campaign` is the ESP's id of the mailing."""
+
+    address: str
+    kind: EngagementKind
+    occurred_at: datetime
+    campaign: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

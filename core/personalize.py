@@ -8,6 +8,7 @@ memory holds one step at a time.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -20,12 +21,14 @@ from pydantic import TypeAdapter
 from .config import Project, RecommendationConfig
 from .data.canonical import TABLES, CanonicalTables
 from .data.engine import connect
+from .data.erased import Erased
 from .data.ingest import customer_traits as shop_traits
 from .data.ingest import ingest
 from .data.known import known_at
 from .data.timeline import timeline
 from .errors import ConfigError, Problem
 from .features.compute import FEATURES, compute, customer_traits
+from .learnt import Learnt, LearntTables, with_events, with_values
 from .model import Trait
 from .recommend.base import RECOMMENDATIONS, Recommender
 from .recommend.popular import PopularInCategory
@@ -39,30 +42,39 @@ Progress = Callable[[str, float], None]
 
 
 def build(
-    project: Project, *, as_of: datetime, progress: Progress, stdin: BinaryIO | None = None
+    project: Project,
+    *,
+    as_of: datetime,
+    progress: Progress,
+    stdin: BinaryIO | None = None,
+    learnt: Learnt | None = None,
+    erased: Erased | None = None,
 ) -> Snapshot:
     """Read the sources and write a snapshot for `as_of`; `stdin` is what a source on stdin reads.
+
+    `learnt` is what else is known of contacts: its traits and events count as the sources' own do.
+    `erased` knows who must not come back; it is asked once no other build can be at work.
 
     Raises ConfigError, DataError or StoreError; the snapshot before then stays current, and nothing else is left.
     """
     con = connect()
     try:
         with writing(project.state_folder, con) as draft:
-            return _Build(project, as_of, con, draft, progress).run(stdin)
+            return _Build(project, as_of, con, draft, progress, learnt).run(stdin, erased)
     finally:
         con.disconnect()
 
 
-def available_traits(project: Project) -> tuple[Trait, ...]:
+def available_traits(project: Project, learnt: Sequence[Trait] = ()) -> tuple[Trait, ...]:
     """Give the traits that a build would make, from the heads of the sources and without a build.
 
     The type of a customer column that `traits:` does not name is a guess from its first rows. Columns of a source on
     stdin are not seen. Raises ConfigError or DataError when the sources cannot be read.
     """
-    return _all_traits(project, shop_traits(project))
+    return _all_traits(project, shop_traits(project), learnt)
 
 
-def _all_traits(project: Project, extra: Sequence[Trait]) -> tuple[Trait, ...]:
+def _all_traits(project: Project, extra: Sequence[Trait], learnt: Sequence[Trait]) -> tuple[Trait, ...]:
     computed = {trait.name for trait in (*FEATURES, *RFM)}
     problems = [
         Problem(
@@ -73,39 +85,58 @@ def _all_traits(project: Project, extra: Sequence[Trait]) -> tuple[Trait, ...]:
         for trait in extra
         if trait.name in computed
     ]
+    taken = computed | {trait.name for trait in (*customer_traits(), *extra)}
+    problems += [
+        Problem(
+            where=project.place("destinations"),
+            message=f'a mapping pulls a field into "{trait.name}", which is the name of another trait.',
+            next_step="Give the pulled trait another name in the mapping.",
+        )
+        for trait in learnt
+        if trait.name in taken
+    ]
     if problems:
         raise ConfigError.of(problems)
-    return (*customer_traits(), *extra, *FEATURES, *RFM)
+    return (*customer_traits(), *extra, *learnt, *FEATURES, *RFM)
 
 
 class _Build:
     """One run over one draft."""
 
     def __init__(
-        self, project: Project, as_of: datetime, con: Backend, draft: Draft, progress: Progress
+        self,
+        project: Project,
+        as_of: datetime,
+        con: Backend,
+        draft: Draft,
+        progress: Progress,
+        learnt: Learnt | None,
     ) -> None:
         self._project = project
         self._as_of = as_of
         self._con = con
         self._draft = draft
         self._progress = progress
+        self._learnt = learnt
         self._warnings: list[str] = []
 
-    def run(self, stdin: BinaryIO | None) -> Snapshot:
+    def run(self, stdin: BinaryIO | None, erased: Erased | None) -> Snapshot:
         self._progress("Reading the sources", 0.0)
-        ingested = ingest(self._project, self._con, stdin=stdin, as_of=self._as_of)
-        traits = _all_traits(self._project, ingested.extra_traits)
+        ingested = ingest(self._project, self._con, stdin=stdin, as_of=self._as_of, erased=erased)
+        more = self._learnt.traits if self._learnt else ()
+        traits = _all_traits(self._project, ingested.extra_traits, more)
         if problems := check_segments(self._project, traits):
             raise ConfigError.of(problems)
         self._progress("Writing the tables", 0.4)
-        tables = self._write_canonical(ingested.tables)
+        tables, told = self._write_canonical(ingested.tables)
         quarantine = self._draft.write("quarantine", ingested.quarantine)
         self._draft.write("identity", ingested.identity, order_by=("contact_id",))
         for name in (*TABLES, "quarantine", "identity"):
             # From here on the files are read: what ingest keeps in memory is not needed twice.
             self._con.raw_sql(f"drop table {name}").fetchall()
         self._progress("Computing traits", 0.5)
-        profiles = self._write_profiles(tables, traits)
+        customers = with_values(tables.customers, more, told) if told else tables.customers
+        profiles = self._write_profiles(replace(tables, customers=customers), traits)
         known = known_at(tables, self._as_of)
         self._progress("Finding segments", 0.75)
         segments = self._write_segments(profiles, known)
@@ -132,8 +163,14 @@ class _Build:
         self._progress("Done", 1.0)
         return snapshot
 
-    def _write_canonical(self, tables: CanonicalTables) -> CanonicalTables:
-        return CanonicalTables(**{name: self._draft.write(name, getattr(tables, name)) for name in TABLES})
+    def _write_canonical(self, tables: CanonicalTables) -> tuple[CanonicalTables, LearntTables | None]:
+        told = self._learnt.read(self._con, self._as_of) if self._learnt else None
+        if told is not None:
+            tables = replace(tables, events=with_events(tables, told))
+            values = self._draft.write("pulled", told.values, order_by=("contact_id", "destination", "tag"))
+            told = replace(told, values=values)
+        written = {name: self._draft.write(name, getattr(tables, name)) for name in TABLES}
+        return CanonicalTables(**written), told
 
     def _write_profiles(self, tables: CanonicalTables, traits: Sequence[Trait]) -> ir.Table:
         """Write customers with everything computed, one row per contact and a column per trait."""

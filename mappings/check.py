@@ -58,6 +58,19 @@ class Draft:
         config = MappingConfig.model_validate({**sound, "fields": [fields[index] for index in positions]})
         return cls(document=document, config=config, positions=positions)
 
+    @property
+    def written(self) -> list[tuple[int, FieldConfig]]:
+        """The fields that we write, with their places."""
+        return [each for each in self._placed() if each[1].direction != "pull"]
+
+    @property
+    def pulled(self) -> list[tuple[int, FieldConfig]]:
+        """The fields that others write, with their places."""
+        return [each for each in self._placed() if each[1].direction == "pull"]
+
+    def _placed(self) -> Iterator[tuple[int, FieldConfig]]:
+        return zip(self.positions, self.config.fields, strict=True)
+
     def problem(self, keys: Sequence[str | int], message: str, next_step: str = "") -> Problem:
         """Say what is wrong with the value under these keys of the file."""
         return Problem(
@@ -81,7 +94,7 @@ def checked(
     """Give the fields with their tags and types, as far as they are right, and everything that is not."""
     fields: list[MappedField] = []
     problems: list[Problem] = []
-    for position, config in zip(draft.positions, draft.config.fields, strict=True):
+    for position, config in draft.written:
         field, wrong = _field(draft, position, config, known, capabilities)
         problems += wrong
         if field is not None:
@@ -95,12 +108,13 @@ def checked(
             pinned=config.tag,
             claim=config.claim,
         )
-        for position, config in zip(draft.positions, draft.config.fields, strict=True)
+        for position, config in draft.written
     ]
     tags, wrong = assign(claimants, prefix=draft.config.prefix, capabilities=capabilities)
     problems += wrong
     problems += _slots(draft, claimants, capabilities)
     problems += _tags(draft, known, capabilities)
+    problems += _pulled(draft, tags)
     if len(fields) == len(tags):
         fields = [
             replace(field, spec=replace(field.spec, tag=tag)) for field, tag in zip(fields, tags, strict=True)
@@ -162,6 +176,7 @@ def _field(
         description=description,
         null_means=null_means,
         accepts_drift=config.drift == "accept",
+        conflict=config.conflict,
     )
     return field, wrong
 
@@ -302,6 +317,20 @@ def _same_labels(draft: Draft) -> Iterator[Problem]:
                 "Readers choose fields by their label: change one of them.",
             )
         first.setdefault(folded, position)
+
+
+def _pulled(draft: Draft, written: Sequence[str]) -> Iterator[Problem]:
+    """Find fields of others that we write as well, and two for one tag or one trait."""
+    taken: dict[str, dict[str, str]] = {"tag": dict.fromkeys(written, "written"), "trait": {}}
+    for position, config in draft.pulled:
+        for key, name in (("tag", config.tag or ""), ("trait", config.trait or "")):
+            if name in taken[key]:
+                yield draft.problem(
+                    ("fields", position, key),
+                    f'"{name}" is {taken[key][name]} already.',
+                    "A field has one direction: for both, write `direction: both` in the one entry.",
+                )
+            taken[key].setdefault(name, "pulled")
 
 
 def _slots(draft: Draft, claimants: Sequence[Claimant], capabilities: Capabilities) -> list[Problem]:

@@ -4,6 +4,7 @@ Lives here: shapes and what one field alone can get wrong. Must not: what depend
 (`mapping.py` checks that).
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -19,6 +20,8 @@ from ..core.model import FieldType
 from ..core.yamlfile import FileModel, Section, mistake
 from .transforms import Step, read_steps, step_schema
 
+Direction = Literal["push", "pull", "both"]
+Conflict = Literal["ours", "theirs", "newest"]
 Drift = Literal["repair", "accept"]
 Attribute = Literal["name", "url", "image_url", "price", "reason", "product_id"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -41,7 +44,10 @@ def _all_or_list(raw: object) -> object:
 
 
 class FieldConfig(Section):
-    """One field at the destination and where its value comes from: a trait, a group, a segment or a recommendation."""
+    """One field at the destination and where its value comes from: a trait, a group, a segment or a recommendation.
+
+    With `direction: pull` the value comes from there, and becomes the trait.
+    """
 
     trait: Text | None = None
     """A trait; `segue traits` lists them."""
@@ -71,6 +77,10 @@ class FieldConfig(Section):
     """Take over a field of this tag that others made."""
     drift: Drift = "repair"
     """What becomes of a value that somebody changed at the destination, once `segue verify` saw it."""
+    direction: Direction = "push"
+    """`push`: from us there. `pull`: from there to us, and never written. `both`: ours, unless others change it there."""
+    conflict: Conflict | None = None
+    """Whose value counts once others changed it there, for `both`: ours, theirs, or whichever changed last."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -89,9 +99,35 @@ class FieldConfig(Section):
             for name in ("slot", "attribute"):
                 if getattr(self, name) is not None:
                     raise mistake("belongs to a recommendation alone.", name, next_step="Remove it.")
+        if self.direction == "pull":
+            self._refuse_what_is_written()
+        if (self.conflict is None) is (self.direction == "both"):
+            raise mistake(
+                "`direction: both` and `conflict` belong together.",
+                next_step="Add `conflict: theirs`, `ours` or `newest` to a field of both directions, and to no other.",
+            )
+        if self.conflict in {"theirs", "newest"} and self.drift == "accept":
+            raise mistake("says what `conflict` says already.", "drift", next_step="Remove it.")
         if self.claim and self.tag is None:
             raise mistake("only a field with a pinned tag can be claimed.", "claim", next_step="Add `tag`.")
         return self
+
+    def _refuse_what_is_written(self) -> None:
+        if self.trait is None or self.tag is None:
+            raise mistake(
+                "a field that is pulled needs `tag`, its name there, and `trait`, what it becomes here."
+            )
+        if re.fullmatch(r"[a-z][a-z0-9_]*", self.trait) is None:
+            raise mistake(
+                f'"{self.trait}" is no name for a trait.', "trait", next_step="Write it like shoe_size."
+            )
+        for name in ("type", "transform", "default", "claim", "drift"):
+            if name in self.model_fields_set:
+                raise mistake(
+                    "is about writing, and a field that is pulled is not written.",
+                    name,
+                    next_step="Remove it.",
+                )
 
     @property
     def name(self) -> str:

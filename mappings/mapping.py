@@ -22,7 +22,7 @@ from ..core.yamlfile import Document, validate
 from .check import Draft, Known, checked, tagged_segments
 from .config import MappingConfig
 from .fields import FieldText
-from .projection import MappedField, Origin, Tables, field_texts, json_object
+from .projection import MappedField, Origin, PulledField, Tables, field_texts, json_object, yielded
 from .values import Kind
 
 
@@ -54,16 +54,31 @@ class FieldCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
-    """A checked mapping. Its fields are in the order of the file; `tagged` are the segments that become tags."""
+    """A checked mapping. Its fields are in the order of the file; `tagged` are the segments that become tags.
+
+    `fields` are those that we write, `pulled` those that others do.
+    """
 
     connector: str
     fields: tuple[MappedField, ...]
+    pulled: tuple[PulledField, ...]
     tag_prefix: str
     tagged: tuple[str, ...]
     tags_purpose: str
     tags_accept_drift: bool
     text_bytes: int
     timezone: str
+
+    @property
+    def yielding(self) -> tuple[str, ...]:
+        """The tags of fields of ours in which others may have the last word."""
+        return tuple(field.spec.tag for field in self.fields if field.conflict in {"theirs", "newest"})
+
+    @property
+    def read_back(self) -> tuple[str, ...]:
+        """The tags whose values a pull asks for."""
+        both = (field.spec.tag for field in self.fields if field.conflict is not None)
+        return (*both, *(field.tag for field in self.pulled))
 
     def schema(self) -> DestinationSchema:
         """Give the fields and tags that must exist at the destination before the first contact is written."""
@@ -73,9 +88,16 @@ class Mapping:
         )
 
     def project(
-        self, profiles: ir.Table, segments: ir.Table, groups: ir.Table, recommendations: ir.Table
+        self,
+        profiles: ir.Table,
+        segments: ir.Table,
+        groups: ir.Table,
+        recommendations: ir.Table,
+        theirs: ir.Table | None = None,
     ) -> ir.Table:
         """Give what the destination shall hold: (contact_id, address, fields, tags), one row per profile.
+
+        `theirs` are the values that others changed in fields that may yield to them: (contact_id, tag, value, over).
 
         `fields` is the JSON text that `ContactState.canonical` writes, `tags` is sorted and never null; `address` is
         null for a profile without one. Raises DataError when the snapshot lacks a trait.
@@ -83,6 +105,8 @@ class Mapping:
         table, texts = self._texts(
             Tables(profiles=profiles, segments=segments, groups=groups, recommendations=recommendations)
         )
+        if theirs is not None:
+            table, texts = yielded(table, self.fields, texts, theirs)
         tags = [field.spec.tag for field in self.fields]
         return table.select("contact_id", "address", fields=json_object(tags, texts), tags=table["tags"])
 
@@ -182,6 +206,12 @@ def load_mapping(
     return Mapping(
         connector=whole.connector,
         fields=tuple(fields),
+        pulled=tuple(
+            PulledField(
+                tag=config.tag or "", trait=config.trait or "", label=config.label, purpose=config.purpose
+            )
+            for _, config in draft.pulled
+        ),
         tag_prefix=whole.tag_prefix,
         tagged=tagged_segments(whole, known),
         tags_purpose="" if whole.tags is None else whole.tags.purpose,

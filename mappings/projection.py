@@ -5,7 +5,7 @@ over contacts, files, checks of what people wrote.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import ibis
@@ -14,6 +14,7 @@ import ibis.expr.types as ir
 
 from ..core.errors import DataError, Problem
 from ..core.model import FieldSpec
+from .config import Conflict
 from .fields import FieldText, field_text, transformed
 from .transforms import Step
 from .values import Kind, Value, cleaned, escaped, from_column
@@ -50,6 +51,17 @@ class MappedField:
     description: str = ""  # of the source, for a marketer
     null_means: str = ""
     accepts_drift: bool = False  # a value that others changed stays until our own changes
+    conflict: Conflict | None = None  # whose value counts once others changed it there; None: nobody else may
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledField:
+    """A field of others: its value there becomes the trait."""
+
+    tag: str
+    trait: str
+    label: str
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,36 @@ def field_texts(
         field_text(Value(expression=table[_column(index)], kind=field.kind), field.spec.type, limit)
         for index, field in enumerate(fields)
     ]
+
+
+def yielded(
+    table: ir.Table, fields: Sequence[MappedField], texts: Sequence[FieldText], theirs: ir.Table
+) -> tuple[ir.Table, list[FieldText]]:
+    """Lay the values that others changed over the texts: (contact_id, tag, value, over), `over` what was ours then.
+
+    Whether ours changed since is seen by that: whichever changed last counts, without a clock.
+    """
+    conflicts = {index: field for index, field in enumerate(fields) if field.conflict in {"theirs", "newest"}}
+    if not conflicts:
+        return table, list(texts)
+    ours = table.mutate(**{_column(index): each.text for index, each in enumerate(texts)})
+    columns: dict[str, ir.Value] = {}
+    for index, field in conflicts.items():
+        of_field = theirs["tag"] == field.spec.tag
+        columns[f"is_theirs_{index}"] = of_field.any()
+        columns[f"theirs_{index}"] = theirs["value"].max(where=of_field)
+        columns[f"over_{index}"] = theirs["over"].max(where=of_field)
+    joined = _with(ours, theirs.group_by("contact_id").agg(**columns))
+    laid: list[FieldText] = []
+    for index, each in enumerate(texts):
+        text = joined[_column(index)]
+        if index in conflicts:
+            counts = joined[f"is_theirs_{index}"].fill_null(ibis.literal(value=False))
+            if conflicts[index].conflict == "newest":
+                counts = counts & joined[f"over_{index}"].identical_to(text)
+            text = counts.ifelse(joined[f"theirs_{index}"], text)
+        laid.append(replace(each, text=text, is_free=each.is_free or index in conflicts))
+    return joined, laid
 
 
 def json_object(tags: Sequence[str], texts: Sequence[FieldText]) -> ir.StringValue:

@@ -16,6 +16,8 @@ from ..core.personalize import available_traits
 from ..core.segments.check import check_segments
 from ..core.yamlfile import dotted
 from ..mappings.mapping import load_mapping
+from .learnt import learnt_traits
+from .store.sealing import parse_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ def check(project: Project) -> Checked:
     if not problems:
         # Unknown columns would make every rule about them wrong as well: one round for the data, one for the rest.
         try:
-            traits = available_traits(project)
+            traits = available_traits(project, learnt_traits(project))
         except SegueError as error:
             problems += error.problems or (Problem(where=project.place("sources"), message=error.message),)
         else:
@@ -110,6 +112,10 @@ def _check_own_secrets(project: Project) -> Iterator[Problem]:
     if project.contact_key.startswith("env:"):
         yield from _problems_of(
             project.place("contact_key"), lambda: resolve_secret(project.contact_key, project.folder)
+        )
+    if secret := project.encryption_key:
+        yield from _problems_of(
+            project.place("encryption_key"), lambda: parse_keys(resolve_secret(secret, project.folder))
         )
     yield from _problems_of(project.place("store"), project.store_url)
 

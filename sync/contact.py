@@ -4,17 +4,20 @@ Reads the snapshot and the store; asks no ESP and changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from ..core.config import Project
 from ..core.consent import ConsentState, effective, merge_all
-from ..core.errors import DataError
+from ..core.errors import DataError, StoreError
 from ..core.model import ContactState
-from ..core.snapshot import Snapshot
+from ..core.snapshot import Snapshot, current
 from .gate import reason_in_words
+from .planning.plan_files import attach
 from .store.consents import LedgerEntry
 from .store.keys import ContactKeys
 from .store.store import Store
@@ -46,7 +49,7 @@ class ContactView:
     destinations: Mapping[str, AtDestination]
 
 
-def view(snapshot: Snapshot, store: Store, destinations: Sequence[str], who: str) -> ContactView:
+def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> ContactView:
     """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
     with duckdb.connect() as con:
         for table in ("profiles", "segments", "groups", "recommendations"):
@@ -82,7 +85,10 @@ def view(snapshot: Snapshot, store: Store, destinations: Sequence[str], who: str
         segments=tuple(row["segment"] for row in segments),
         groups={row["group_name"]: row["segment"] for row in groups},
         recommendations=tuple(recommended),
-        consent=effective(merge_all(store.consents.records(subjects).values())),
+        consent=effective(
+            merge_all(store.consents.records(subjects).values()),
+            project.consent.regime_of(traits["country"]),
+        ),
         history=tuple(store.consents.history(subjects)),
         destinations={
             name: AtDestination(
@@ -90,7 +96,7 @@ def view(snapshot: Snapshot, store: Store, destinations: Sequence[str], who: str
                 state=store.destinations.states(name, subjects[1:]).get(subjects[-1]),
                 withheld=_withheld(store, name, contact_key),
             )
-            for name in destinations
+            for name in project.destinations
         },
     )
 
@@ -109,15 +115,30 @@ def contact_ids(snapshot: Snapshot, keys: ContactKeys, contact_keys: Sequence[in
     return dict(rows)
 
 
+def keys_of(state_folder: Path, store: Store, who: str) -> list[int]:
+    """Give the keys under which the store may know a person, named by contact id or address.
+
+    Who is in the current snapshot is known by id and address; who is not, by what was typed.
+    """
+    keys = {store.keys.contact_key(who), store.keys.address_key(who)}
+    with suppress(StoreError), duckdb.connect() as con:
+        profiles = current(state_folder).table("profiles")
+        query = f"SELECT contact_id, email FROM read_parquet('{profiles}') WHERE contact_id = $1 OR email = lower(trim($1))"
+        for contact_id, email in con.execute(query, [who]).fetchall():
+            keys.add(store.keys.contact_key(contact_id))
+            if email:
+                keys.add(store.keys.address_key(email))
+    return sorted(keys)
+
+
 def _withheld(store: Store, destination: str, contact_key: int) -> str | None:
     newest = store.plans.latest(destination)
-    path = Path(newest.manifest["withheld_contacts"]) if newest else None
-    if path is None or not path.exists():
+    if newest is None or not (path := Path(newest.manifest["withheld_contacts"])).exists():
         return None
     with duckdb.connect() as con:
+        attach(con, path, newest.manifest.get("file_key", ""), store.sealing)
         found = con.execute(
-            "SELECT reason, since FROM read_parquet($path) WHERE contact_key = $key",
-            {"path": str(path), "key": contact_key},
+            "SELECT reason, since FROM withheld WHERE contact_key = ?", [contact_key]
         ).fetchone()
     return reason_in_words(*found) if found else None
 

@@ -21,6 +21,8 @@ def fan_out(
     """
     destinations = list(destinations)
     addresses = {store.keys.address_key(address): address for address in left}
+    if not addresses:
+        return {}
     persons = {person for group in people.of(list(addresses)).values() for person in group}
     for destination in destinations:
         persons |= set(store.destinations.written_for(destination, addresses).values())

@@ -1,20 +1,31 @@
 """The one gate: every change passes it when it is planned and again, with fresh knowledge, when it is packed.
 
 At plan time the decision is made set-wise, yet by the very function that decides for one contact:
-`core.consent.effective` looks only at the order of five instants, so contacts whose instants stand in the same order
-share a decision. The gate groups them by that order, asks the function once per group, and joins the answer back.
+`core.consent.effective` looks only at a regime and at the order of a few instants, so contacts of one regime whose
+instants stand in the same order share a decision. The gate groups them by both, asks the function once per group, and
+joins the answer back.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from itertools import combinations
+from itertools import combinations, count
 
 import duckdb
 
-from ..core.consent import LEFT, MAILABLE, NOTHING_RECORDED, ConsentRecord, ConsentState, effective, merge_all
+from ..core.consent import (
+    LEFT,
+    MAILABLE,
+    NOTHING_RECORDED,
+    ConsentRecord,
+    ConsentState,
+    Regime,
+    effective,
+    verdict,
+)
 from ..core.errors import ConsentError
 from ..core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
+from ..core.yamlfile import PROJECT_FILE
 
 INSTANTS = tuple(slot.name for slot in fields(ConsentRecord))
 
@@ -38,40 +49,56 @@ _STATE_WITHHOLDS = {
 }
 
 
-def decide(con: duckdb.DuckDBPyConnection, records: str, states: str) -> None:
-    """Create table `states` (contact_key, state) from table `records` (contact_key and the five instants, naive UTC).
+def decide(
+    con: duckdb.DuckDBPyConnection, records: str, states: str, *, regime: str = f"'{Regime.OPT_IN}'"
+) -> None:
+    """Create table `states` (contact_key, state) from table `records` (contact_key and the instants, naive UTC).
 
-    A contact without any record is in `records` with five nulls, and comes out as `unknown`.
+    A contact without any record is in `records` with nulls alone. An instant that `records` has no column for is
+    nobody's. `regime` is an expression over its columns.
     """
-    order = " || ".join(
-        [f"CASE WHEN {one} IS NULL THEN '0' ELSE '1' END" for one in INSTANTS]
+    columns = {name for name, *_ in con.execute(f"DESCRIBE {records}").fetchall()}
+    names = [name for name in INSTANTS if name in columns]
+    # One number per order: a bit for each instant that is there, and two for each pair.
+    order = " + ".join(
+        [f"CASE WHEN {one} IS NULL THEN 0 ELSE {1 << place} END" for place, one in enumerate(names)]
         + [
-            f"CASE WHEN {one} < {other} THEN '<' WHEN {one} = {other} THEN '=' WHEN {one} > {other} THEN '>' ELSE '?' END"
-            for one, other in combinations(INSTANTS, 2)
+            f"CASE WHEN {one} < {other} THEN {1 << place} WHEN {one} = {other} THEN {2 << place}"
+            f" WHEN {one} > {other} THEN {3 << place} ELSE 0 END"
+            for place, (one, other) in zip(count(len(names), 2), combinations(names, 2))
         ]
     )
-    samples = ", ".join(f"any_value({name}) AS {name}" for name in INSTANTS)
+    samples = ", ".join(f"any_value({name}) AS {name}" for name in names)
     orders = con.execute(
-        f"SELECT ordering, {samples} FROM (SELECT {order} AS ordering, * FROM {records}) GROUP BY ordering"
+        f"SELECT ordering, regime, {samples} FROM (SELECT ({order})::BIGINT AS ordering, {regime} AS regime,"
+        f" {', '.join(names)} FROM {records}) GROUP BY ordering, regime"
     ).fetchall()
-    con.execute("CREATE OR REPLACE TABLE ordering_state (ordering VARCHAR, state VARCHAR)").fetchall()
-    for ordering, *instants in orders:
+    con.execute(
+        "CREATE OR REPLACE TABLE ordering_state (ordering BIGINT, regime VARCHAR, state VARCHAR)"
+    ).fetchall()
+    for ordering, law, *instants in orders:
         aware = [instant and instant.replace(tzinfo=UTC) for instant in instants]
-        state = effective(ConsentRecord(**dict(zip(INSTANTS, aware, strict=True))))
-        con.execute("INSERT INTO ordering_state VALUES (?, ?)", [ordering, state.value]).fetchall()
+        state = effective(ConsentRecord(**dict(zip(names, aware, strict=True))), Regime(law))
+        con.execute("INSERT INTO ordering_state VALUES (?, ?, ?)", [ordering, law, state.value]).fetchall()
     con.execute(
         f"CREATE OR REPLACE TABLE {states} AS SELECT contact_key, state"
-        f" FROM (SELECT contact_key, {order} AS ordering FROM {records}) JOIN ordering_state USING (ordering)"
+        f" FROM (SELECT contact_key, ({order})::BIGINT AS ordering, {regime} AS regime FROM {records})"
+        " JOIN ordering_state USING (ordering, regime)"
     ).fetchall()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is known of one contact at the moment of packing: consent of person and address, and the ESP's own view."""
+    """What is known of one contact at the moment of packing: consent of person and address, and the ESP's own view.
+
+    `basis` stands in for a grant where the law of the contact's country asks for none.
+    """
 
     record: ConsentRecord
     remote: ConsentState | None  # None: the ESP does not have the address
     grant: Grant | None
+    regime: Regime = Regime.OPT_IN
+    basis: Grant | None = None
 
 
 def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
@@ -79,8 +106,9 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
 ) -> Change | Outcome:
     """Let a change through, with the consent it may state, or say why it is withheld.
 
-    A create states `subscribed` only on an evidenced grant newer than every withdrawal, and `pending` where the
-    audience confirms by mail; whoever has left at the ESP comes back by its own form alone. An opt-out and the removal of a tag always pass.
+    A create states `subscribed` only on an evidenced grant newer than every withdrawal, or on the law of a country
+    that asks for none and of whom nothing was ever recorded; and `pending` where the audience confirms by mail.
+    Whoever has left at the ESP comes back by its own form alone. An opt-out and the removal of a tag always pass.
     """
     match change.operation:
         case Operation.UNTAG:
@@ -88,17 +116,18 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
         case Operation.OPT_OUT:
             return replace(change, consent=ConsentState.UNSUBSCRIBED)
         case Operation.CREATE:
-            state = effective(standing.record)
-            if state is not ConsentState.SUBSCRIBED:
-                return _withheld(_STATE_WITHHOLDS[state])
+            decided = verdict(standing.record, standing.regime)
+            if decided.state is not ConsentState.SUBSCRIBED:
+                return _withheld(_STATE_WITHHOLDS[decided.state])
             if standing.remote is not None and standing.remote in LEFT:
                 return _withheld(_STATE_WITHHOLDS[standing.remote])
-            if standing.grant is None:
+            grant = standing.basis if decided.act is None else standing.grant
+            if grant is None:
                 return _withheld(WithheldReason.NO_GRANT)
             consent = ConsentState.PENDING if double_opt_in else ConsentState.SUBSCRIBED
-            return replace(change, consent=consent, grant=standing.grant)
+            return replace(change, consent=consent, grant=grant)
         case Operation.UPDATE | Operation.READDRESS:
-            state = effective(standing.record)
+            state = effective(standing.record, standing.regime)
             if state in LEFT:
                 return _withheld(_STATE_WITHHOLDS[state])
             if standing.remote not in MAILABLE:
@@ -139,11 +168,15 @@ def of_former(record: ConsentRecord) -> ConsentRecord:
             return NOTHING_RECORDED
 
 
-def standing_of(
-    records: Sequence[ConsentRecord], remote: ConsentState | None, grant: Grant | None
-) -> Standing:
-    """Merge the records of a person and of an address into one standing."""
-    return Standing(record=merge_all(records), remote=remote, grant=grant)
+def basis_in(country: str | None, regime: Regime, at: datetime) -> Grant | None:
+    """Give what a create without a grant rests on in a country whose law asks for none: the project's own word."""
+    if country is None or regime is not Regime.OPT_OUT:
+        return None
+    return Grant(
+        granted_at=at,
+        source=PROJECT_FILE,
+        evidence={"country": country, "setting": f"consent.regimes.{country}: {regime}"},
+    )
 
 
 def reason_in_words(reason: str, since: datetime | None = None) -> str:

@@ -14,17 +14,21 @@ the data may have moved them on, and whoever has the address next must not speak
 nobody has the address in the data, and it was there that they left.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from threading import Lock
+from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
-from ..core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, merge_all
+from ..core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, Regime, merge_all
 from ..core.model import RemoteContact
+from ..core.regimes import ConsentConfig
 from ..core.snapshot import Snapshot
-from .store.consents import LEDGER, LedgerEntry
+from ..core.yamlfile import PROJECT_FILE
+from .store.consents import LEDGER, RECORDS, LedgerEntry
 from .store.destinations import OptIns
 from .store.store import Store
 
@@ -42,11 +46,12 @@ _DEPARTURES: Final = {
 _CONSENTS: Final = """
 WITH said AS (
     SELECT * REPLACE (
-        CASE WHEN stops AND channel NOT IN ('sms', 'phone', 'post', 'push', 'whatsapp') THEN 'email' ELSE channel END AS channel,
+        CASE WHEN stops AND channel NOT IN ('sms', 'phone', 'post', 'push', 'whatsapp', 'cookies') THEN 'email' ELSE channel END AS channel,
         CASE WHEN stops THEN 'marketing' ELSE purpose END AS purpose
     )
     FROM (SELECT *, act IN ('withdrawal', 'suppression') AS stops FROM consents)
-    WHERE stops OR occurred_at <= $now
+    WHERE (stops OR occurred_at <= $now)
+      AND NOT coalesce(is_erased_contact(contact_id), false) AND NOT coalesce(is_erased_address(email), false)
 ),
 acts AS (
     SELECT c.* EXCLUDE (email), coalesce(c.email, p.email) AS email, c.email IS NOT NULL AS names_address
@@ -64,54 +69,74 @@ SELECT subject_key, subject_kind, channel, purpose, act, occurred_at, source, ev
 )
 """
 
+_RESIDENCES: Final = """
+WITH residents AS (
+    SELECT contact_id, email, country FROM profiles WHERE country IS NOT NULL AND country NOT IN (SELECT unnest($elsewhere))
+),
+subjects AS (
+    SELECT contact_key(contact_id) AS subject_key, 'contact' AS subject_kind, country FROM residents
+    UNION ALL
+    SELECT address_key(email), 'address', country FROM residents WHERE email IS NOT NULL
+)
+SELECT subject_key, subject_kind, 'email' AS channel, 'marketing' AS purpose, 'residence' AS act, $now AS occurred_at,
+       $source AS source, to_json({'country': country}) AS evidence
+FROM subjects WHERE subject_key NOT IN (FROM recorded)
+"""
+
 
 class People:
-    """Finds the contacts of an address in the current snapshot; the table is made at the first question."""
+    """Finds the contacts of an address in the current snapshot; the table is made at the first question.
 
-    def __init__(self, snapshot: Snapshot, store: Store) -> None:
+    Before the first build there is no snapshot, and nobody has any. Safe to share between threads.
+    """
+
+    def __init__(self, snapshot: Snapshot | None, store: Store) -> None:
         self._snapshot = snapshot
+        self._lock = Lock()
         self._keys = store.keys
         self._con: duckdb.DuckDBPyConnection | None = None
 
     def of(self, address_keys: Sequence[int]) -> dict[int, list[int]]:
         """Give the keys of the contacts that have these addresses."""
-        if not address_keys:
-            return {}
-        rows: list[tuple[int, list[int]]] = (
-            self._table()
-            .execute(
-                "SELECT address_key, list(contact_key) FROM people WHERE address_key IN (SELECT unnest(?)) GROUP BY 1",
-                [list(address_keys)],
-            )
-            .fetchall()
-        )
-        return dict(rows)
+        query = "SELECT address_key, list(contact_key) FROM people WHERE address_key IN (SELECT unnest(?)) GROUP BY 1"
+        return dict(self._rows(query, address_keys)) if address_keys else {}
 
     def addresses(self, contact_keys: Sequence[int]) -> dict[int, str]:
         """Give the addresses of contacts; who has none is absent."""
-        if not contact_keys:
+        if not contact_keys or self._snapshot is None:
             return {}
         query = (
             "SELECT contact_key, email FROM people JOIN"
             f" (SELECT contact_id, email FROM read_parquet('{self._snapshot.table('profiles')}')) USING (contact_id)"
             " WHERE contact_key IN (SELECT unnest(?))"
         )
-        rows: list[tuple[int, str]] = self._table().execute(query, [list(contact_keys)]).fetchall()
-        return dict(rows)
+        return dict(self._rows(query, contact_keys))
 
-    def _table(self) -> duckdb.DuckDBPyConnection:
+    def _rows(self, query: str, keys: Sequence[int]) -> list[tuple[int, Any]]:
+        if self._snapshot is None:
+            return []
+        with self._lock:
+            return self._table(self._snapshot).execute(query, [list(keys)]).fetchall()
+
+    def _table(self, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         if self._con is None:
             self._con = duckdb.connect()
             self._keys.install(self._con)
             self._con.execute(
                 "CREATE TABLE people AS SELECT contact_id, address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
-                f" FROM read_parquet('{self._snapshot.table('profiles')}') WHERE email IS NOT NULL"
+                f" FROM read_parquet('{snapshot.table('profiles')}') WHERE email IS NOT NULL"
             ).fetchall()
         return self._con
 
 
-def record_consents(store: Store, snapshot: Snapshot, *, now: datetime, run_id: str | None) -> int:
-    """Add what the shop's own sources say about consent to the ledger, set-wise; give how many acts were new."""
+def record_consents(
+    store: Store, snapshot: Snapshot, *, regimes: ConsentConfig, now: datetime, run_id: str | None
+) -> int:
+    """Add what the shop's own sources say about consent to the ledger, set-wise; give how many acts were new.
+
+    Where a country's law asks nobody, it also remembers who lives elsewhere: another country in tomorrow's data must
+    not raise them.
+    """
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'").fetchall()
         store.keys.install(con)
@@ -119,8 +144,60 @@ def record_consents(store: Store, snapshot: Snapshot, *, now: datetime, run_id: 
             con.execute(
                 f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
-        reader = con.sql(_CONSENTS, params={"now": now}).to_arrow_reader(50_000)
-        return store.consents.append_batches((batch.cast(LEDGER) for batch in reader), run_id=run_id)
+        new = take_over(store, con, now=now, run_id=run_id)
+        if regimes.asks_nobody:
+            new += _record_residences(store, con, regimes, now=now, run_id=run_id)
+        return new
+
+
+def take_over(
+    store: Store,
+    con: duckdb.DuckDBPyConnection,
+    *,
+    now: datetime,
+    run_id: str | None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Add the acts of table `consents` to the ledger; give how many were new.
+
+    `con` has it as `core.data` makes it, table `profiles` (contact_id, email), and the functions of ContactKeys.
+    `progress` is told how many lines are through.
+    """
+    store.tombstones.install(con)  # nothing more is recorded of who was erased
+    reader = con.sql(_CONSENTS, params={"now": now}).to_arrow_reader(50_000)
+
+    def lines() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in reader:
+            yield batch.cast(LEDGER)
+            done += batch.num_rows
+            progress(done)
+
+    return store.consents.append_batches(lines(), run_id=run_id)
+
+
+def _record_residences(
+    store: Store,
+    con: duckdb.DuckDBPyConnection,
+    regimes: ConsentConfig,
+    *,
+    now: datetime,
+    run_id: str | None,
+) -> int:
+    """Remember who is in the data of a country where silence is no consent, and of whom nothing else is recorded."""
+    if "country" not in {name for name, *_ in con.execute("DESCRIBE profiles").fetchall()}:
+        return 0
+    con.execute("CREATE TABLE recorded (subject_key BIGINT)").fetchall()
+    said = " OR ".join(f"{name} IS NOT NULL" for name in RECORDS.names[1:])
+    for batch in store.consents.stream_records():
+        con.register("record_batch", pa.Table.from_batches([batch]))
+        con.execute(f"INSERT INTO recorded SELECT subject_key FROM record_batch WHERE {said}").fetchall()
+        con.unregister("record_batch")
+    asking_nobody = [country for country, regime in regimes.regimes.items() if regime is Regime.OPT_OUT]
+    reader = con.sql(
+        _RESIDENCES, params={"now": now, "elsewhere": asking_nobody, "source": PROJECT_FILE}
+    ).to_arrow_reader(50_000)
+    return store.consents.append_batches((batch.cast(LEDGER) for batch in reader), run_id=run_id)
 
 
 def observe(
@@ -142,7 +219,7 @@ def observe(
     of = people.of([*left, *back])
     written = store.destinations.written_for(destination, [*left, *(back.keys() - of.keys())])
     entries = [
-        *_departures(destination, left, of, written, now),
+        *departures(destination, left, of, written, now),
         *_returns(store, destination, back, of, written),
     ]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
@@ -170,13 +247,14 @@ def _left_again(store: Store, destination: str, gone: Mapping[int, RemoteContact
     return {key for key, at in later.items() if key not in opt_ins or opt_ins[key].is_news(at)}
 
 
-def _departures(
+def departures(
     destination: str,
     left: Mapping[int, RemoteContact],
     of: Mapping[int, Sequence[int]],
     written: Mapping[int, int],
     now: datetime,
 ) -> Iterable[LedgerEntry]:
+    """Give what contacts who left say, by address key: for the address, those who have it, and whom we wrote there."""
     for key, contact in left.items():
         act = _DEPARTURES[contact.state]
         entry = ConsentEntry(
@@ -254,7 +332,7 @@ def _came_with_us(
             brought = [at for at in (had.seen, had.stated) if at] if had else []
         else:
             said = (each.entry for each in store.consents.history([row.contact_key, row.address_key]))
-            brought = [each.occurred_at for each in said if each.act is ConsentAct.GRANT]
+            brought = [each.occurred_at for each in said if each.act in {ConsentAct.GRANT, ConsentAct.BASIS}]
         at = opted_in[row.address_key].replace(microsecond=0)
         if at in {each.replace(microsecond=0) for each in brought} or (previous and not brought):
             ours.add(row.address_key)

@@ -30,12 +30,13 @@ from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
 from .delivery.guardrails import passed
-from .inbound import People, observe, record_consents
+from .inbound import People, record_consents
 from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
 from .planning.canary import Canary
 from .planning.diff import Known
 from .planning.plan import Plan, build_plan
 from .planning.rollback import Undoing, undo
+from .pulling import Pulling
 from .report import Report
 from .store.leases import Lease
 from .store.pauses import Pause
@@ -43,6 +44,7 @@ from .store.runs import PlanStatus, StoredPlan
 from .store.store import Store
 from .telemetry.tracing import request_ended
 from .telemetry.watch import concluded, watched
+from .theirs import Theirs
 from .unforeseen import as_ours, is_interrupt
 from .verify import Inspector, Ours, forget_deleted
 
@@ -50,7 +52,6 @@ Clock = Callable[[], datetime]
 
 _LOG = structlog.get_logger(__name__)
 
-_PULLED: Final = "pulled_until"
 _CONSENTS: Final = "consents_of"
 _AUDIENCE: Final = "audience"
 _PLANS_KEPT: Final = 5
@@ -102,33 +103,16 @@ class Job:
     ) -> None:
         self.connector.transport.close()
 
-    def pull(self, report: Report, progress: Progress) -> None:
-        """Read what changed at the ESP since the last pull, a page at a time, and remember it."""
-        cursor = self.store.destinations.cursor(self.destination, _PULLED)
-        newest = since = datetime.fromisoformat(cursor) if cursor else None
-        for page in self.connector.pull(since):
-            report.left += observe(
-                self.store,
-                self.destination,
-                page,
-                people=self.people,
-                now=self.clock(),
-                run_id=report.run_id,
-            )
-            report.pulled += len(page)
-            changes = [contact.changed_at for contact in page if contact.changed_at is not None]
-            newest = max(changes + ([newest] if newest else []), default=newest)
-            progress("reading contacts", 0.0)
-        if newest is not None:
-            self.store.destinations.set_cursor(self.destination, _PULLED, newest.isoformat())
-
-    def look(self, report: Report, progress: Progress) -> Account:
-        """Learn who left, here and at the ESP: what goes before every write."""
+    def look(
+        self, lease: Lease, report: Report, progress: Progress, *, full: bool = False, override: bool = False
+    ) -> Account:
+        """Learn who left, here and at the ESP: what goes before every write. `full` also asks who is there no more."""
         account = self.connector.check()
         self._refuse_another_audience(account)
         self._record_consents(report)
         with report.phase("pull"):
-            self.pull(report, progress)
+            pulling = Pulling(job=self, lease=lease, report=report, progress=progress)
+            pulling.pull(full=full, override=override)
         _LOG.info("pulled", contacts=report.pulled, left=report.left)
         return account
 
@@ -139,7 +123,7 @@ class Job:
 
     def plan(self, lease: Lease, report: Report, progress: Progress) -> Plan:
         """Look, then compare the current snapshot with what the destination confirmed, and store the plan."""
-        account = self.look(report, progress)
+        account = self.look(lease, report, progress)
         self._settle_doubts(lease, report)
         owned = self.store.destinations.owned(self.destination, "field")
         refuse_foreign_fields(self.mapping.schema(), account, owned)
@@ -147,7 +131,8 @@ class Job:
         progress("comparing", 0.5)
         limits = self.config.guardrails
         with self._working_file() as desired:
-            project_to(self.mapping, self.snapshot, desired)
+            theirs = Theirs(store=self.store, destination=self.destination)
+            project_to(self.mapping, self.snapshot, theirs, desired)
             concerns = (*outdated(self.project, self.snapshot, self.clock()), *self._emptied(account))
             plan = self._compare(desired, self._known(), account, limits, concerns)
         last = self.store.plans.latest(self.destination, PlanStatus.APPLIED)
@@ -177,7 +162,7 @@ class Job:
     ) -> tuple[Plan, Undoing]:
         """Look, then plan what takes a run back. Nothing of it is stored: `rollback` does, when somebody said so."""
         source = self._plan_of(run_id)
-        account = self.look(report, progress)
+        account = self.look(lease, report, progress)
         self._settle_doubts(lease, report)
         progress("comparing", 0.5)
         with self._working_file() as desired:
@@ -238,6 +223,7 @@ class Job:
             folder=self.folder,
             now=self.clock(),
             concerns=concerns,
+            sealing=self.store.sealing,
         )
 
     def _forget_deleted(self, lease: Lease, account: Account, report: Report) -> None:
@@ -299,6 +285,7 @@ class Job:
             lease=lease,
             people=self.people,
             limits=self.config.guardrails,
+            regimes=self.project.consent,
             clock=self.clock,
             report=report,
             progress=progress,
@@ -315,16 +302,23 @@ class Job:
         return Known(
             baseline=self.store.baselines.stream(self.destination),
             remote=self.store.destinations.stream_remote(self.destination),
-            consents=self.store.consents.stream_records(),
+            consents=self.store.consents.stream_records(every_regime=bool(self.project.consent.regimes)),
             rejections=self.store.settlements.stream_rejections(self.destination),
             payloads=lambda keys: self.store.baselines.stream_payloads(self.destination, keys),
+            regimes=self.project.consent,
+            profiles=self.snapshot.table("profiles"),
         )
 
     def _record_consents(self, report: Report) -> None:
         """Take over the snapshot's consents, once per content; whose they are also depends on who has which address."""
-        digest = f"{self.snapshot.digest_of('consents')} {self.snapshot.digest_of('profiles')}"
+        regimes = self.project.consent
+        digest = (
+            f"{self.snapshot.digest_of('consents')} {self.snapshot.digest_of('profiles')}{regimes.digest()}"
+        )
         if self.store.destinations.cursor("", _CONSENTS) != digest:
-            record_consents(self.store, self.snapshot, now=self.clock(), run_id=report.run_id)
+            record_consents(
+                self.store, self.snapshot, regimes=regimes, now=self.clock(), run_id=report.run_id
+            )
             self.store.destinations.set_cursor("", _CONSENTS, digest)
 
     def _refuse_another_audience(self, account: Account) -> None:
@@ -378,7 +372,7 @@ def recorded(job: Job, kind: str) -> Iterator[tuple[Lease, Report]]:
         snapshot_id=job.snapshot.id,
     )
     job.connector.transport.on_attempt = request_ended
-    with job.store.leases.hold(job.destination) as lease, watched(job.project, job.store, kind, report):
+    with job.store.leases.hold(job.destination, kind) as lease, watched(job.project, job.store, kind, report):
         try:
             yield lease, report
         except SegueError as error:
@@ -399,10 +393,10 @@ def _finish(job: Job, report: Report, started: float) -> None:
     concluded(job.project, job.store, report)
 
 
-def pull(job: Job, progress: Progress) -> Report:
-    """Learn who left, and change nothing. Raises what stops it, after the report is stored."""
-    with recorded(job, "pull") as (_, report):
-        job.look(report, progress)
+def pull(job: Job, progress: Progress, *, full: bool = False, override: bool = False) -> Report:
+    """Learn who left, and change nothing there. Raises what stops it, after the report is stored."""
+    with recorded(job, "pull") as (lease, report):
+        job.look(lease, report, progress, full=full, override=override)
     return report
 
 
@@ -432,7 +426,7 @@ def apply(
     """
     with recorded(job, "apply") as (lease, report):
         plan = job.stored_plan(plan_id)
-        if job.look(report, progress).double_opt_in is not plan.double_opt_in:
+        if job.look(lease, report, progress).double_opt_in is not plan.double_opt_in:
             switched = "double opt-in was switched on or off at the audience since; make a new plan"
             plan, override = replace(plan, guardrails=(*plan.guardrails, switched)), False
         with report.phase("apply"):
@@ -451,7 +445,7 @@ def rollback(job: Job, plan: Plan, run_id: str, progress: Progress, *, pause_for
     was there does not stop it. Raises what stops it, after the report is stored.
     """
     with recorded(job, "rollback") as (lease, report):
-        job.look(report, progress)
+        job.look(lease, report, progress)
         job.save(plan)
         pauses = job.store.pauses
         pause = pauses.of(job.destination)

@@ -17,6 +17,7 @@ from ..core.snapshot import Snapshot
 from ..mappings.mapping import Mapping as FieldMapping
 from ..mappings.mapping import load_mapping
 from .planning.diff import ROWS_PER_GROUP
+from .theirs import Theirs
 
 
 def open_connector(project: Project, destination: str) -> Connector:
@@ -94,10 +95,11 @@ def outdated(project: Project, snapshot: Snapshot, now: datetime) -> Iterator[st
                 yield f"{source.label}: its newest row {said}, more than max_age {source.max_age}"
 
 
-def project_to(mapping: FieldMapping, snapshot: Snapshot, path: Path) -> None:
+def project_to(mapping: FieldMapping, snapshot: Snapshot, theirs: Theirs, path: Path) -> None:
     """Write the desired state of every contact as Parquet (contact_id, address, fields, tags)."""
     con = snapshot.connect()
-    con.to_parquet(mapping.project(**projected_tables(con)), path, row_group_size=ROWS_PER_GROUP)
+    tables = theirs.over(con, projected_tables(con), mapping)
+    con.to_parquet(mapping.project(**tables), path, row_group_size=ROWS_PER_GROUP)
     con.disconnect()
 
 

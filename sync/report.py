@@ -40,6 +40,10 @@ class Report:
     tally: Tally = field(default_factory=Tally)
     pulled: int = 0
     left: int = 0
+    gone: int = 0  # of contacts known there that are not there any more
+    moved: int = 0  # to another address, by somebody else's hand
+    values: int = 0  # of fields that others changed
+    engagement: int = 0  # opens and clicks
     waiting: int = 0
     traffic: Traffic = field(default_factory=Traffic)
     phases: dict[str, float] = field(default_factory=dict)
@@ -49,6 +53,7 @@ class Report:
     paused: bool = False  # so nothing but opt-outs was sent, and the rest waits on purpose
     notes: list[str] = field(default_factory=list)  # what a person should know and need not mend
     verified: Verification | None = None
+    audit: str = ""  # the head of the audit when the run ended: `segue audit verify --head` proves it
 
     @property
     def reads(self) -> int:
@@ -101,6 +106,10 @@ class Report:
             "guardrails": list(plan.guardrails) if plan else [],
             "pulled": self.pulled,
             "left": self.left,
+            "gone": self.gone,
+            "moved": self.moved,
+            "values": self.values,
+            "engagement": self.engagement,
             "waiting": self.waiting,
             "requests": self._requests(),
             "phases": {name: round(seconds, 3) for name, seconds in self.phases.items()},
@@ -111,6 +120,7 @@ class Report:
             "paused": self.paused,
             "notes": list(self.notes),
             "verified": self.verified.as_json() if self.verified else None,
+            "audit": self.audit,
             "versions": {"segue": version("segue"), "python": platform.python_version()},
             **self.tally.report(),
         }

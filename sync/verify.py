@@ -44,11 +44,13 @@ class DriftKind(StrEnum):
 class Ours:
     """What of a contact is ours to look after: fields by tag with whether drift is accepted, and tags.
 
-    `shared` are fields that others may fill too, where we have no value.
+    `shared` are fields that others may fill too, where we have no value; in `yielding` ones they may have the last word,
+    which the next pull learns.
     """
 
     fields: Mapping[str, bool]
     shared: frozenset[str]
+    yielding: frozenset[str]
     tags: frozenset[str]
     tags_accepted: bool
 
@@ -58,6 +60,7 @@ class Ours:
         return cls(
             fields={each.spec.tag: each.accepts_drift for each in mapping.fields},
             shared=frozenset(each.spec.tag for each in mapping.fields if each.spec.claim),
+            yielding=frozenset(mapping.yielding),
             tags=frozenset(store.destinations.owned(destination, "tag")),
             tags_accepted=mapping.tags_accept_drift,
         )
@@ -199,7 +202,7 @@ class Inspector:
                 con.unregister("incoming")
             con.execute("CREATE TABLE seen (contact_key BIGINT)").fetchall()
             for page in self._connector.pull(None):
-                yield from self._on_page(con, page)
+                yield from self._on_page(con, page.contacts)
             missing = con.execute("SELECT contact_key FROM held ANTI JOIN seen USING (contact_key)")
             while rows := missing.fetchmany(_CONTACTS):
                 yield from self._read([key for (key,) in rows])
@@ -246,7 +249,7 @@ class Inspector:
             return  # gets nothing more, and so needs no repair
         shown = self._connector.shown(held.fields)
         watched = self._ours.fields.keys() - (self._ours.shared - held.fields.keys())
-        for tag in sorted(held.fields.keys() | watched):
+        for tag in sorted((held.fields.keys() | watched) - self._ours.yielding):
             if shown.get(tag) != remote.fields.get(tag):
                 yield Drift(kind=DriftKind.FIELD, name=tag, accepted=self._ours.fields.get(tag, False))
         if remote.tags is None:

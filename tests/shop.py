@@ -76,6 +76,7 @@ class Customer:
     spent: float = 50.0
     email: str | None = None
     last_name: str | None = "Smith"
+    country: str | None = None
     consents: list[tuple[str, int, str]] = field(
         default_factory=lambda: [("grant", 100, '{"form": "checkout"}')]
     )
@@ -129,6 +130,7 @@ class Shop:
                     "contact_id": pa.array([c.contact_id for c in people], pa.string()),
                     "email": pa.array([c.address or None for c in people], pa.string()),
                     "last_name": pa.array([c.last_name for c in people], pa.string()),
+                    "country": pa.array([c.country for c in people], pa.string()),
                     "revenue": pa.array([Decimal(str(c.spent)) for c in people], pa.decimal128(18, 4)),
                     "orders_count": pa.array([1] * len(people), pa.int64()),
                     "last_order_date": pa.array([LAST_ORDER] * len(people), pa.date32()),

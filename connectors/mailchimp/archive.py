@@ -5,7 +5,7 @@ One read of those archived lately, almost always an empty page, goes before each
 own, never this machine's: a clock that is off would hide exactly the newest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
@@ -28,13 +28,15 @@ class Archive:
         self._looking = Lock()
         self._begun = self._ended = 0  # looks
 
-    def after(self, pull: Iterator[Sequence[Mapping[str, Any]]], since: datetime | None) -> Iterator[Any]:
+    def after(
+        self, pull: Iterator[tuple[str, list[dict[str, Any]]]], since: datetime | None
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Pass a pull's pages on. Whoever it showed as archived is the engine's to know; only later ones are ours."""
         newest = since
-        for page in pull:
+        for name, page in pull:
             moments = [datetime.fromisoformat(member["last_changed"]) for member in page]
             newest = max(moments if newest is None else [newest, *moments])
-            yield page
+            yield name, page
         with self._lock:
             self._archived.clear()
             self._seen_until = newest

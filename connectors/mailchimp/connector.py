@@ -10,7 +10,8 @@ unsubscribed at once. The loser was PATCH through `/batches`, which never create
 and a file from another host for each 500 contacts, to close a gap of milliseconds.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,14 +28,14 @@ from ...core.model import (
     OutcomeStatus,
     RemoteContact,
 )
-from ..base import Connector, guard
+from ..base import Connector, EngagementPage, Erased, Page, guard
 from ..limiter import Limiter
 from ..patience import Patience
 from ..transport import RefusedRequestError, Transport, Verdict
 from ..webhooks import InstalledWebhook
 from .archive import Archive
 from .fields import MergeFields
-from .pages import MEMBER_FIELDS, members, of_audience
+from .pages import MEMBER_FIELDS, STATE_FIELDS, members, of_audience
 from .payload import (
     FIELD_TYPES,
     LEFT,
@@ -51,6 +52,7 @@ from .payload import (
     shown,
     subscriber_hash,
 )
+from .reports import engagement
 from .settings import FIELD_SLOTS, Settings
 from .tags import Tags
 from .webhooks import EVENTS, SOURCES, MailchimpWebhooks, installed
@@ -101,6 +103,10 @@ class Mailchimp(Connector):
         field_syntax="*|{tag}|*",
     )
     remedies = REMEDIES
+    erasing = (
+        "Mailchimp deletes the contact for good, with all its history there, and lets nobody import this address again:"
+        " only a sign-up form of Mailchimp's own can bring it back."
+    )
     webhooks = MailchimpWebhooks()
     # https://mailchimp.com/developer/marketing/docs/errors/
     errors: ClassVar[Mapping[tuple[int, str], Verdict]] = {
@@ -196,14 +202,19 @@ class Mailchimp(Connector):
             case Operation.UNTAG:
                 return self._untag(changes)
 
-    def pull(self, since: datetime | None) -> Iterator[Sequence[RemoteContact]]:
+    def pull(self, cursor: str | None, *, only: Collection[str] | None = None) -> Iterator[Page]:
         """Give pages of members, those on the list first and the archived after, each oldest change first.
 
-        A contact may come twice: around `since`, and where members changed while their page was read.
+        How far reading came is kept of each of the two: whoever changes on the list while the archive is read, is older
+        than what was read last. Times are Mailchimp's own, and each reading begins a little before the last one ended.
+        A contact may come twice: around there, and where members changed while their page was read.
         """
-        start = None if since is None else since - _OVERLAP
-        for page in self._archive.after(self._everyone(start), start):
-            yield [remote_contact(member) for member in page]
+        reached: dict[str, str] = json.loads(cursor) if cursor else {}
+        fields = MEMBER_FIELDS if only is None else (*STATE_FIELDS, *(f"merge_fields.{tag}" for tag in only))
+        archived_until = _before(reached.get("archived"))
+        for name, page in self._archive.after(self._everyone(reached, fields), archived_until):
+            reached = reached | {name: page[-1]["last_changed"]}
+            yield Page(contacts=[remote_contact(member) for member in page], cursor=json.dumps(reached))
 
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read members, one request each, as many at once as the account allows."""
@@ -211,6 +222,23 @@ class Mailchimp(Connector):
             return [self._read(address) for address in addresses]
         with ThreadPoolExecutor(min(len(addresses), self.capabilities.concurrency)) as pool:
             return list(pool.map(self._read, addresses))
+
+    def engagement(self, cursor: str | None, *, since: datetime) -> Iterator[EngagementPage]:
+        """Give opens and clicks from the reports of the audience's campaigns."""
+        return engagement(self._api.reports, self._audience, cursor, since=since)
+
+    def erase(self, address: str) -> Erased:
+        """Delete a member for good, archived ones too: Mailchimp keeps no more than that the address is not to return."""
+        if self._read(address) is None:
+            return Erased(was_there=False, answer="", is_gone=True)
+        answer = "204"
+        try:
+            self._lists.delete_list_member_permanent(self._audience, subscriber_hash(address))
+        except RefusedRequestError as error:
+            if error.status != 404:  # the answer to an attempt that deleted them was lost
+                raise
+            answer = "404"
+        return Erased(was_there=True, answer=answer, is_gone=self._read(address) is None)
 
     def install_webhook(self, url: str) -> InstalledWebhook:
         """Make a webhook of every event that concerns a contact, from every source: other tools unsubscribe people too.
@@ -407,10 +435,22 @@ class Mailchimp(Connector):
             raise
         return remote_contact(member)
 
-    def _everyone(self, since: datetime | None) -> Iterator[list[dict[str, Any]]]:
-        for status in (None, "archived"):  # archived members come only when asked for by name
-            endpoint = self._lists.get_list_members_info
-            yield from members(endpoint, self._audience, since=since, status=status)
+    def _everyone(
+        self, reached: Mapping[str, str], fields: Sequence[str]
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        endpoint = self._lists.get_list_members_info
+        for name, status in (
+            ("listed", None),
+            ("archived", "archived"),
+        ):  # these come only when asked for by name
+            since = _before(reached.get(name))
+            for page in members(endpoint, self._audience, since=since, status=status, fields=fields):
+                yield name, page
+
+
+def _before(moment: str | None) -> datetime | None:
+    """Give where to begin to have missed nothing until then, None for the very beginning."""
+    return None if moment is None else datetime.fromisoformat(moment) - _OVERLAP
 
 
 def _no_longer(remote: RemoteContact) -> Outcome:

@@ -12,15 +12,8 @@ from ..transport import RefusedRequestError
 from .payload import timestamp
 
 PAGE_SIZE: Final = 1000
-MEMBER_FIELDS: Final = (
-    "email_address",
-    "status",
-    "merge_fields",
-    "tags",
-    "tags_count",
-    "last_changed",
-    "timestamp_opt",
-)
+STATE_FIELDS: Final = ("email_address", "status", "last_changed", "timestamp_opt", "contact_id")
+MEMBER_FIELDS: Final = (*STATE_FIELDS, "merge_fields", "tags", "tags_count")
 
 _Item = dict[str, Any]
 
@@ -58,9 +51,16 @@ def items(
 
 
 def members(
-    endpoint: Callable[..., Any], audience: str, *, since: datetime | None, status: str | None
+    endpoint: Callable[..., Any],
+    audience: str,
+    *,
+    since: datetime | None,
+    status: str | None,
+    fields: Sequence[str] = STATE_FIELDS,
 ) -> Iterator[list[_Item]]:
     """Give pages of members, oldest change first; `status` None is all that Mailchimp shows unasked.
+
+    Only `fields` of each are asked for, of which STATE_FIELDS are always some.
 
     Offsets shift when a member of an earlier page changes or goes, and whoever slides across the edge is never seen.
     Each page therefore begins with the last member of the one before; where it does not, reading starts again just
@@ -75,7 +75,7 @@ def members(
         if since is not None:
             query["since_last_changed"] = timestamp(since)
         page = read(
-            fields=[f"members.{name}" for name in MEMBER_FIELDS],
+            fields=[f"members.{name}" for name in fields],
             sort_field="last_changed",
             sort_dir="ASC",
             count=PAGE_SIZE,

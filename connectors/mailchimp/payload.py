@@ -177,9 +177,10 @@ def remote_contact(member: Mapping[str, Any]) -> RemoteContact:
             for tag, value in (member.get("merge_fields") or {}).items()
             if value is not None and value != "" and not isinstance(value, dict)
         },
-        tags=frozenset(tags) if len(tags) >= member.get("tags_count", 0) else None,
+        tags=frozenset(tags) if "tags" in member and len(tags) >= member.get("tags_count", 0) else None,
         changed_at=_moment(member.get("last_changed")),
         opted_in_at=_moment(member.get("timestamp_opt")),
+        name=member.get("contact_id", ""),
     )
 
 

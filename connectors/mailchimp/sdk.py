@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mailchimp_marketing.api.lists_api import ListsApi
+from mailchimp_marketing.api.reports_api import ReportsApi
 from mailchimp_marketing.api.root_api import RootApi
 from mailchimp_marketing.api_client import ApiClient
 
@@ -53,6 +54,7 @@ class Endpoints:
     root: Any
     lists: Any
     lists_once: Any
+    reports: Any
 
 
 def endpoints(transport: Transport) -> Endpoints:
@@ -62,4 +64,5 @@ def endpoints(transport: Transport) -> Endpoints:
         root=RootApi(patient),
         lists=ListsApi(patient),
         lists_once=ListsApi(_TransportClient(transport, retry=False)),
+        reports=ReportsApi(patient),
     )

@@ -6,6 +6,7 @@ https://mailchimp.com/developer/marketing/docs/webhooks/ for the signature, whic
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -16,21 +17,24 @@ from ..webhooks import WINDOW, ForgedError, InstalledWebhook, MalformedError, We
 
 _SIGNATURE: Final = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 _FORM: Final = "application/x-www-form-urlencoded"
+_LONGEST: Final = 320  # letters of an address: 64, the @, 255
+_YEARS: Final = range(2001, 2200)  # Mailchimp began in the first; times of others are nobody's
 _FIELDS: Final = 1_000  # an audience has 80 fields at most; each may come in several parts
 
-# Whom a message is about, by its type; the types that it lacks concern no contact.
+# Whom a message is about, by its type.
 _ADDRESS: Final = {
     "subscribe": "data[email]",
     "unsubscribe": "data[email]",
-    "profile": "data[email]",
     "cleaned": "data[email]",
     "upemail": "data[new_email]",
 }
-_OF_THE_AUDIENCE: Final = frozenset({"campaign"})
+# These say nothing of anybody's consent: a new address comes as `upemail`, and values come with the next pull.
+# Every field that we write would be told as a `profile`.
+_SILENT: Final = ("profile", "campaign")
 
-
-# Whom and what we want to hear of. Our own writes are told as well, and plan to nothing.
-EVENTS: Final = {**dict.fromkeys(_ADDRESS, True), "campaign": False}
+# Whom and what we want to hear of. Other tools unsubscribe people by the API too; what we write ourselves is told as
+# well then, and known already.
+EVENTS: Final = dict.fromkeys(_ADDRESS, True) | dict.fromkeys(_SILENT, False)
 SOURCES: Final = {"user": True, "admin": True, "api": True}
 
 
@@ -53,7 +57,7 @@ class MailchimpWebhooks(Webhooks):
             raise ForgedError(f"the message was signed more than {WINDOW.seconds} seconds from now")
 
     def read(self, body: bytes, content_type: str) -> Sequence[InboundEvent]:
-        """Give the one event of a form, or none where it is about a campaign. Raises MalformedError."""
+        """Give the one event of a form, or none where it says nothing of consent. Raises MalformedError."""
         if content_type.partition(";")[0].strip().lower() != _FORM:
             raise MalformedError("the message is no form")
         try:
@@ -69,12 +73,12 @@ class MailchimpWebhooks(Webhooks):
         except ValueError:
             raise MalformedError("the message is no form that can be read") from None
         kind = said.get("type", "")
-        if kind in _OF_THE_AUDIENCE:
+        if kind in _SILENT:
             return []
         if kind not in _ADDRESS:
             raise MalformedError("the message's type is none that Mailchimp is known to send")
         address, fired_at = said.get(_ADDRESS[kind], "").strip(), _time(said.get("fired_at", ""))
-        if "@" not in address:
+        if "@" not in address or len(address) > _LONGEST or not address.isprintable():
             raise MalformedError(f"the message of type {kind} has no address")
         previous = said.get("data[old_email]", "").strip() if kind == "upemail" else ""
         return [
@@ -119,7 +123,8 @@ def _state(kind: str, reason: str) -> ConsentState | None:
 
 def _time(text: str) -> datetime:
     """Read Mailchimp's time, which is UTC by all that is known."""
-    try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        raise MalformedError("the message has no time that can be read") from None
+    with suppress(ValueError):
+        time = datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        if time.year in _YEARS:
+            return time
+    raise MalformedError("the message has no time that can be read")

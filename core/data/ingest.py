@@ -22,6 +22,7 @@ from . import identity as identities
 from .canonical import TABLES, CanonicalTables, schema_of
 from .checks import Checks
 from .engine import connect, reading, room
+from .erased import Erased, leave_out
 from .files import ROW
 from .inspection import SOURCE_SPAN, Inspection, RuleCount, counts, refused_most
 from .lines import classify
@@ -84,19 +85,26 @@ class Ingested:
 
 
 def ingest(
-    project: Project, con: Backend, *, stdin: BinaryIO | None = None, as_of: datetime | None = None
+    project: Project,
+    con: Backend,
+    *,
+    stdin: BinaryIO | None = None,
+    as_of: datetime | None = None,
+    erased: Erased | None = None,
 ) -> Ingested:
     """Bring a project's sources into canonical tables named as such in `con`.
 
     `as_of` is the moment of the build, by default the project's, by default now: it decides what is in the future
-    and which sales were already taken back. Raises ConfigError or DataError, each with all that is wrong, and
+    and which sales were already taken back. Rows of who was erased are left out. Raises ConfigError or DataError, each with all that is wrong, and
     StoreError when the engine runs out of memory and disk.
     """
     with room():
-        return _ingest(project, con, stdin, as_of or project.as_of or datetime.now(UTC))
+        return _ingest(project, con, stdin, as_of or project.as_of or datetime.now(UTC), erased)
 
 
-def _ingest(project: Project, con: Backend, stdin: BinaryIO | None, moment: datetime) -> Ingested:
+def _ingest(
+    project: Project, con: Backend, stdin: BinaryIO | None, moment: datetime, erased: Erased | None
+) -> Ingested:
     inspection = Inspection(con, levels(project))
     if "customers" not in project.sources:
         raise ConfigError.of([_no_customers(project)])
@@ -113,6 +121,8 @@ def _ingest(project: Project, con: Backend, stdin: BinaryIO | None, moment: date
             for name, sources in by_table.items()
             if sources
         }
+        if erased is not None and erased(con.con):
+            staged = leave_out(con, staged, inspection)
     tables, identity = _check(con, project, staged, inspection, apart, moment)
     labels = {name: [found.label for found in sources] for name, sources in by_table.items()}
     quarantine = con.create_table("quarantine", inspection.quarantine(labels))

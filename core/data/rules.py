@@ -98,6 +98,8 @@ _TABLE: Final[tuple[tuple[str, RuleAction, Effect, Effect, str], ...]] = (
      "A withdrawal or suppression has no readable time. It counts from the moment of the build."),
     ("grant_without_evidence", "warn", Effect.ROW, Effect.KEPT,
      "A grant without evidence is kept and counts for nothing."),
+    ("erased", "warn", Effect.ROW, Effect.ROW,
+     "The row is about somebody who was erased with `segue forget`."),
 )
 # fmt: on
 

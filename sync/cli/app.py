@@ -28,7 +28,7 @@ from ..telemetry.logs import LogFormat, LogLevel, configure
 
 _EPILOGUE = """
 Exit codes: 0 clean · 1 some contacts were rejected · 2 config, data or store · 3 an account or the network ·
-4 a guardrail, stale steps or drift · 70 a bug in Segue · 130 interrupted.
+4 a guardrail, stale steps, drift or a finding · 70 a bug in Segue · 130 interrupted.
 """
 
 ProjectFolder = Annotated[
@@ -83,13 +83,19 @@ _GROUPS = (
     "data",
     "segments",
     "contact",
+    "consent",
+    "privacy",
     "fields",
     "sync",
+    "pull",
     "control",
     "report",
+    "audit",
     "schedule",
     "serve",
+    "token",
     "backup",
+    "store",
     "sandbox",
 )
 

@@ -31,7 +31,7 @@ def show(
     output = Output(as_json=as_json)
     loaded = load_project(project)
     with Store.of(loaded) as store:
-        seen = view(current(loaded.state_folder), store, list(loaded.destinations), who)
+        seen = view(loaded, current(loaded.state_folder), store, who)
     output.json(seen)
     output.say(f"Contact {seen.contact_id}", style="bold")
     output.table(

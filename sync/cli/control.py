@@ -3,8 +3,6 @@
 Lives here: their words. Must not: decide what is sent; `sync.jobs` does.
 """
 
-import getpass
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -163,11 +161,9 @@ def retry(
 
 def _who() -> str:
     """Name whoever typed the command, as far as this machine knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        name = "somebody"
-    return f"{name} at {platform.node() or 'an unknown machine'}"
+    from ..store.audit import somebody
+
+    return somebody()
 
 
 def _agreed(*, yes: bool) -> bool:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..plain import plain
 from .app import AsJson, ProjectFolder, app
-from .output import Output, plain, words
+from .output import Output, words
 
 if TYPE_CHECKING:
     from ...core.snapshot import Snapshot
@@ -42,6 +43,8 @@ def build(
     """Read the sources and compute traits, segments and recommendations into a new snapshot."""
     from ...core.config import load_project
     from ...core.personalize import build as make
+    from ..learnt import learnt_by
+    from ..rights.keeping_out import erased_by
 
     output = Output(as_json=as_json)
     loaded = load_project(project)
@@ -49,7 +52,14 @@ def build(
     # A terminal is no pipe: reading it would wait for somebody to type a CSV file.
     piped = sys.stdin.buffer if sys.stdin and not sys.stdin.isatty() else None
     with output.progress(f"build {loaded.project}") as progress:
-        snapshot = make(loaded, as_of=moment, progress=progress, stdin=piped)
+        snapshot = make(
+            loaded,
+            as_of=moment,
+            progress=progress,
+            stdin=piped,
+            learnt=learnt_by(loaded),
+            erased=erased_by(loaded),
+        )
     output.json(snapshot.manifest)
     _show_snapshot(output, snapshot)
 

@@ -5,8 +5,9 @@ Lives here: its words. Must not: know a template language; the connector says ho
 
 from pathlib import Path
 
+from ..plain import plain
 from .app import AsJson, ProjectFolder, app
-from .output import Output, plain
+from .output import Output
 from .sync import Destination
 
 

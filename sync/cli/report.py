@@ -35,7 +35,7 @@ def report(
     output = Output(as_json=as_json)
     loaded = load_project(project)
     with Store.of(loaded) as store:
-        found = store.runs.get(run) if run else store.runs.last_but("plan")
+        found = store.runs.get(run) if run else store.runs.last_whole()
     if found is None:
         raise ConfigError(
             f"There is no run {run}. `segue runs` lists them."
@@ -68,6 +68,8 @@ def report(
     output.table("Time", ["part", "seconds"], [list(row) for row in phases(told)])
     for line in (*told.get("guardrails", ()), *told.get("notes", ()), *told.get("warnings", ())):
         output.say(f"! {line}", style="yellow")
+    if told.get("audit"):
+        output.say(f"Head of the audit: {told['audit']}", style="dim")
     for step in said.steps:
         output.say(f"Next: {step.text}{f' `{step.command}`' if step.command else ''}")
     if html is not None:

@@ -70,6 +70,7 @@ def explain(
     from ...core.personalize import available_traits
     from ...core.segments.check import parse_rules
     from ...core.segments.explain import explain as in_words
+    from ..learnt import learnt_traits
 
     output = Output(as_json=as_json)
     loaded = load_project(project)
@@ -80,7 +81,7 @@ def explain(
     if name not in rules:
         raise ConfigError.of(problems)
     labels = {other: config.label for other, config in loaded.segments.items()}
-    sentence = in_words(rules[name], available_traits(loaded), labels)
+    sentence = in_words(rules[name], available_traits(loaded, learnt_traits(loaded)), labels)
     output.json({"segment": name, "label": segment.label, "where": segment.where, "explanation": sentence})
     output.say(f"{segment.label}: {segment.where}")
     output.say(sentence)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..store.pauses import Pause
 
 _SAMPLES, _FIELDS = 3, 4  # of a plan that are shown
-_RECENT = 20  # runs among which `status` looks for one that could send
 
 Destination = Annotated[
     str | None,
@@ -101,6 +100,10 @@ def run(
     from ...core.personalize import build
     from ..jobs import pull, utc_now
     from ..jobs import run as run_job
+    from ..learnt import learnt_by
+    from ..rights.erasure import resume_all
+    from ..rights.keeping_out import erased_by
+    from ..store.store import Store
     from ..telemetry.alerts import telling
 
     output = Output(as_json=as_json)
@@ -108,7 +111,13 @@ def run(
     names = loaded.destinations_named(destination)
     if not no_build:
         with output.progress(f"build {loaded.project}") as progress, telling(loaded, names):
-            build(loaded, as_of=loaded.as_of or utc_now(), progress=progress)
+            build(
+                loaded,
+                as_of=loaded.as_of or utc_now(),
+                progress=progress,
+                learnt=learnt_by(loaded),
+                erased=erased_by(loaded),
+            )
     failed: dict[str, SegueError] = {}
 
     def each(word: str, task: "Callable[[Job, Progress], Report]") -> "Iterator[Report]":
@@ -127,6 +136,8 @@ def run(
     if len(names) > 1:  # all of them first: who left at one is written to at none
         list(each("pull", pull))
     reports = list(each("run", lambda job, progress: run_job(job, progress, override=override)))
+    with Store.of(loaded) as store:
+        resume_all(loaded, store)
     if failed and len(names) == 1:
         raise failed[names[0]]
     end(output, reports, list(failed.items()))
@@ -136,37 +147,26 @@ def run(
 def status(project: ProjectFolder = Path(), *, as_json: AsJson = False) -> None:
     """Say what each destination holds, what waits to be sent and how the last run ended. Sends nothing."""
     from ...core.config import load_project
+    from ..standing import standing
     from ..store.store import Store
 
     output = Output(as_json=as_json)
     loaded = load_project(project)
-    rows: list[dict[str, Any]] = []
-    pauses: dict[str, Pause | None] = {}
     with Store.of(loaded) as store:
-        for name, config in loaded.destinations.items():
-            # A plan sends nothing: it does not hide how the last real run ended.
-            recent = store.runs.newest(_RECENT, name)
-            last = next((each for each in recent if each.kind != "plan"), recent[0] if recent else None)
-            pauses[name] = store.pauses.of(name)
-            rows.append(
-                {
-                    "destination": name,
-                    "connector": config.connector,
-                    "confirmed_contacts": store.baselines.count(name),
-                    "waiting_changes": sum(store.outbox.pending_counts(name).values()),
-                    "last_run": last.started_at if last else None,
-                    "last_kind": last.kind if last else None,
-                    "last_status": last.status if last else None,
-                    "last_exit_code": last.exit_code if last else None,
-                    "last_error": (last.report.get("error") or "") if last else "",
-                }
-            )
-    output.json([row | {"paused": pauses[row["destination"]]} for row in rows])
+        rows = standing(loaded, store)
+    output.json(rows)
     if not rows:
         output.say("This project has no destination. Add one to segue.yml.")
         return
-    output.table("", list(rows[0]), [list(row.values()) for row in rows])
-    for pause in filter(None, pauses.values()):
+    columns = [name for name in rows[0] if name not in {"paused", "inbox"}]
+    output.table("", columns, [[row[name] for name in columns] for row in rows])
+    for row in rows:
+        if (inbox := row["inbox"]) and (inbox.waiting or inbox.dead):
+            output.say(
+                f"{row['destination']}: {inbox.waiting:,} webhooks wait, {inbox.dead:,} were given up; see `segue webhooks inbox`."
+            )
+    pauses: list[Pause | None] = [row["paused"] for row in rows]
+    for pause in filter(None, pauses):
         output.say(
             f"{pause.destination} is paused since {words(pause.since)}, by {pause.who}: {pause.reason or 'no reason given'}."
             f"{' Opt-outs are held back as well.' if pause.opt_outs else ''} `segue resume {pause.destination}` ends it.",
@@ -288,6 +288,16 @@ def opened(folder: Path, destination: str | None) -> "Iterator[Job]":
         yield job
 
 
+def _show_first_timers(output: Output, made: "Plan") -> None:
+    if made.adopted:
+        output.say(
+            f"{made.adopted:,} contacts, matched by address, are in the audience already and get our fields for the first time."
+        )
+    if made.without_grant:
+        counts = ", ".join(f"{country} {count:,}" for country, count in made.without_grant.items())
+        output.say(f"Made without a grant, because segue.yml says opt_out there: {counts}.", style="yellow")
+
+
 def show_plan(output: Output, made: "Plan") -> None:
     """Print a plan for a person."""
     from ..gate import reason_in_words
@@ -304,10 +314,7 @@ def show_plan(output: Output, made: "Plan") -> None:
             f"{made.writes:,} write requests, about {words(made.seconds)} s."
             f" {made.new_contacts:,} new billable contacts. {made.unchanged:,} contacts unchanged."
         )
-    if made.adopted:
-        output.say(
-            f"{made.adopted:,} contacts, matched by address, are in the audience already and get our fields for the first time."
-        )
+    _show_first_timers(output, made)
     if made.tags_added or made.tags_removed:
         tags = sorted({*made.tags_added, *made.tags_removed})
         output.table(
@@ -387,5 +394,9 @@ def show_report(output: Output, report: "Report") -> None:
         output.say(note, style="yellow")
     if report.left:
         output.say(f"{report.left:,} contacts turned out to have left at the ESP; they get nothing more.")
+    if report.gone:
+        output.say(f"{report.gone:,} contacts are not there any more; nobody of them is made again unasked.")
+    if report.moved:
+        output.say(f"{report.moved:,} contacts have another address there, and are written at that.")
     if tally.stale:
         output.say(f"{tally.stale:,} steps were stale: their contacts changed after the plan. Run again.")

@@ -24,6 +24,7 @@ from ...connectors.base import Connector
 from ...connectors.transport import Transport
 from ...core.errors import DestinationError, RetryableError, SegueError
 from ...core.model import ContactState, Operation, OutcomeStatus
+from ...core.regimes import ConsentConfig
 from ..inbound import People, observe
 from ..store.leases import Lease
 from ..store.outbox import OutboxRow
@@ -92,6 +93,7 @@ def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery tou
     *,
     people: People,
     double_opt_in: bool,
+    regimes: ConsentConfig,
     run_id: str,
     clock: Callable[[], datetime],
     progress: Progress,
@@ -106,7 +108,15 @@ def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery tou
     """
     store.outbox.release_claims(lease)
     office = _Office(
-        courier=Courier(connector, store, lease.destination, double_opt_in=double_opt_in, clock=clock),
+        courier=Courier(
+            connector,
+            store,
+            lease.destination,
+            double_opt_in=double_opt_in,
+            regimes=regimes,
+            run_id=run_id,
+            clock=clock,
+        ),
         sizes=connector.capabilities.batch_sizes,
         transport=connector.transport,
         store=store,

@@ -1,7 +1,8 @@
 """One claimed batch on its way: through the gate, out by the connector, and back as settlements.
 
 `connector.write` is called in one place, `Courier._send`, directly after the gate. A courier only reads the store, so
-several batches can be under way at the same time; what it brings back is stored by `apply`.
+several batches can be under way at the same time; what it brings back is stored by `apply`. One thing it writes, and
+before it sends: on which law a create rests that rests on no grant, so that a lost answer cannot lose it.
 
 Nothing is resent here: what may succeed later goes back to the outbox, and so through the gate again, because a resend
 would carry an answer of the gate that is older than the person's last word. What a batch is refused for as a whole
@@ -19,10 +20,19 @@ from typing import Any, Final
 
 from ...connectors.base import Connector
 from ...connectors.limiter import urgent
-from ...core.consent import MAILABLE, NOTHING_RECORDED, ConsentState
+from ...core.consent import (
+    MAILABLE,
+    NOTHING_RECORDED,
+    ConsentAct,
+    ConsentEntry,
+    ConsentState,
+    merge_all,
+)
 from ...core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
 from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
-from ..gate import admit, certify, of_former, standing_of
+from ...core.regimes import ConsentConfig
+from ..gate import Standing, admit, basis_in, certify, of_former
+from ..store.consents import LedgerEntry
 from ..store.outbox import OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
@@ -50,11 +60,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Passed:
-    """One row that may go: `said` is its payload, `change` what the gate made of it."""
+    """One row that may go: `said` is its payload, `change` what the gate made of it; `on_basis`: without a grant."""
 
     row: OutboxRow
     said: Mapping[str, Any]
     change: Change
+    on_basis: bool
 
 
 class Courier:
@@ -67,12 +78,16 @@ class Courier:
         destination: str,
         *,
         double_opt_in: bool,
+        regimes: ConsentConfig,
+        run_id: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._connector = connector
         self._store = store
         self._destination = destination
         self._double_opt_in = double_opt_in
+        self._regimes = regimes
+        self._run_id = run_id
         self._clock = clock
 
     def carry(self, rows: Sequence[OutboxRow], *, troubled: bool) -> Delivery:
@@ -91,6 +106,7 @@ class Courier:
             if not passed:
                 continue
             rows = [each.row for each in passed]
+            self._say_basis([each for each in passed if each.on_basis])
             try:
                 outcomes = self._send([each.change for each in passed])
             except RejectedBatchError as refusal:
@@ -139,19 +155,46 @@ class Courier:
         passed, withheld = [], []
         for row, said, change, group in zip(rows, told, changes, subjects, strict=True):
             record, here, *former = (records.get(key, NOTHING_RECORDED) for key in group)
-            standing = standing_of(
-                [record, here, *map(of_former, former)],
-                remote.get(group[-1]),
-                max(
+            country = said.get("country")
+            regime = self._regimes.regime_of(country)
+            standing = Standing(
+                record=merge_all([record, here, *map(of_former, former)]),
+                remote=remote.get(group[-1]),
+                grant=max(
                     (grants[key] for key in group if key in grants), key=lambda g: g.granted_at, default=None
                 ),
+                regime=regime,
+                basis=basis_in(country, regime, self._clock()),
             )
             answer = admit(change, standing, double_opt_in=self._double_opt_in)
             if isinstance(answer, Change):
-                passed.append(_Passed(row=row, said=said, change=answer))
+                on_basis = answer.grant is not None and answer.grant is standing.basis
+                passed.append(_Passed(row=row, said=said, change=answer, on_basis=on_basis))
             else:
                 withheld.append((row, answer))
         return passed, withheld
+
+    def _say_basis(self, passed: Sequence[_Passed]) -> None:
+        """Write down what creates without a grant rest on."""
+        if not passed:
+            return
+        self._store.consents.append(
+            (
+                LedgerEntry(
+                    subject_key=each.row.contact_key,
+                    subject_kind="contact",
+                    entry=ConsentEntry(
+                        act=ConsentAct.BASIS,
+                        occurred_at=grant.granted_at,
+                        source=grant.source,
+                        evidence=grant.evidence,
+                    ),
+                )
+                for each in passed
+                if (grant := each.change.grant)
+            ),
+            run_id=self._run_id,
+        )
 
     def _send(self, changes: Sequence[Change]) -> list[Outcome]:
         certify(changes)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from ...connectors.base import Connector
-from ...core.consent import MAILABLE
+from ...core.consent import MAILABLE, ConsentAct
 from ...core.model import ContactState, Operation
 from ..inbound import People, observe
 from ..store.leases import Lease
@@ -60,13 +60,15 @@ def _stated(store: Store, rows: Sequence[OutboxRow]) -> dict[int, datetime]:
     """Give the opt-in times that creates may have stated, by address key: the newest there is, as the gate chose it."""
     creates = [row for row in rows if row.operation is Operation.CREATE]
     grants = store.consents.grants({key for row in creates for key in (row.contact_key, row.address_key)})
-    return {
-        row.address_key: max(
-            grants[key].granted_at for key in (row.contact_key, row.address_key) if key in grants
-        )
-        for row in creates
-        if row.contact_key in grants or row.address_key in grants
-    }
+    stated: dict[int, datetime] = {}
+    for row in creates:
+        said = [grants[key].granted_at for key in (row.contact_key, row.address_key) if key in grants]
+        if not said and "country" in row.said():  # on the law of that country
+            history = store.consents.history([row.contact_key])
+            said = [each.entry.occurred_at for each in history if each.entry.act is ConsentAct.BASIS]
+        if said:
+            stated[row.address_key] = max(said)
+    return stated
 
 
 def _moved(

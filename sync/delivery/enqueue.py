@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...core.consent import LEFT
 from ...core.model import ContactState, Doubt, Operation
 from ..planning.plan import Plan
+from ..planning.plan_files import opened
 from ..store.outbox import ITEMS
 from ..store.runs import PlanStatus
 from ..store.store import Store
@@ -34,7 +34,7 @@ def enqueue(
 
     def fresh() -> Iterator[pa.RecordBatch]:
         nonlocal stale
-        for batch in pq.ParquetFile(plan.steps).iter_batches(_ROWS):
+        for batch in opened(plan.steps, plan.file_key, store.sealing).iter_batches(_ROWS):
             steps = _meant(batch, chosen)
             keys, operations = _values(steps, "contact_key"), _values(steps, "operation")
             address_keys = _values(steps, "address_key")
@@ -78,7 +78,8 @@ def _values(steps: pa.RecordBatch, name: str) -> list[Any]:
 def _items(steps: pa.RecordBatch) -> pa.RecordBatch:
     """Give steps as outbox rows."""
     said = (
-        _values(steps, name) for name in ("operation", "group_key", "before", "after", "clears", "heir_of")
+        _values(steps, name)
+        for name in ("operation", "group_key", "before", "after", "clears", "heir_of", "country")
     )
     payloads = pa.array([_payload(*each) for each in zip(*said, strict=True)], pa.string())
     columns = [
@@ -95,6 +96,7 @@ def _payload(
     after: str | None,
     clears: Sequence[str] | None,
     heir_of: Sequence[int] | None,
+    country: str | None,
 ) -> str:
     """Give what one step sends."""
     payload: dict[str, Any] = {}
@@ -121,6 +123,10 @@ def _payload(
             }
             if operation == Operation.READDRESS and old is not None:
                 payload["previous_address"] = old.address
+            if (
+                country is not None
+            ):  # whose law the gate asks when it is packed, whatever the data says by then
+                payload["country"] = country
         case _:
             pass
     return orjson.dumps(payload).decode()

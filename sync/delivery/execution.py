@@ -15,6 +15,7 @@ from ...connectors.base import Connector
 from ...core.config import Guardrails
 from ...core.errors import GuardrailError
 from ...core.model import Operation
+from ...core.regimes import ConsentConfig
 from ..inbound import People
 from ..planning.canary import Canary
 from ..planning.plan import Plan
@@ -44,6 +45,7 @@ class Execution:
     lease: Lease
     people: People
     limits: Guardrails
+    regimes: ConsentConfig
     clock: Callable[[], datetime]
     report: Report
     progress: Progress
@@ -68,7 +70,7 @@ class Execution:
             self._say_paused(pause)
             return
         self._make(plan)
-        chosen = canary.of(plan, self.store.keys) if canary else self._rest(plan)
+        chosen = canary.of(plan, self.store) if canary else self._rest(plan)
         self._send(
             plan,
             lambda tally: self._permitted(tally, override=override),
@@ -124,6 +126,7 @@ class Execution:
             self.lease,
             people=self.people,
             double_opt_in=plan.double_opt_in,
+            regimes=self.regimes,
             run_id=self.report.run_id,
             clock=self.clock,
             progress=self.progress,
@@ -151,7 +154,7 @@ class Execution:
         canary = Canary.recalled(plan, self.store.destinations.cursor(plan.destination, _CANARY))
         if canary is None:
             return None
-        first = canary.of(plan, self.store.keys)
+        first = canary.of(plan, self.store)
         return lambda key: not first(key)
 
     def _permitted(self, tally: Tally, *, override: bool) -> frozenset[Operation]:

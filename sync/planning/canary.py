@@ -19,7 +19,9 @@ import duckdb
 from ...core.config import parse_part
 from ...core.errors import ConfigError
 from ..store.keys import ContactKeys
+from ..store.store import Store
 from .plan import Plan
+from .plan_files import attach
 
 _KEYS = 2**63  # contact keys are below it, evenly spread
 
@@ -52,11 +54,12 @@ class Canary:
             raise ConfigError("seeds: there is no contact id. Write one a line, or some with commas.")
         return cls(seeds=frozenset(keys.contact_key(each) for each in ids))
 
-    def of(self, plan: Plan, keys: ContactKeys) -> Callable[[int], bool]:
+    def of(self, plan: Plan, store: Store) -> Callable[[int], bool]:
         """Give the function that says of a contact key of this plan whether it goes first."""
         with duckdb.connect() as con:
-            keys.install(con)
-            con.execute(_LINKS, [str(plan.steps)]).fetchall()
+            store.keys.install(con)
+            attach(con, plan.steps, plan.file_key, store.sealing)
+            con.execute(_LINKS).fetchall()
             tied = frozenset(_column(con.execute(_TIED)))
             upto = self._upto(con)
         return lambda key: (key <= upto or key in self.seeds) and key not in tied
@@ -86,9 +89,9 @@ class Canary:
 
 _LINKS = """
 CREATE TABLE links AS
-SELECT contact_key, address_key FROM read_parquet($1) WHERE operation <> 'opt_out'
+SELECT contact_key, address_key FROM steps WHERE operation <> 'opt_out'
 UNION
-SELECT contact_key, address_key(before ->> '$.address') FROM read_parquet($1)
+SELECT contact_key, address_key(before ->> '$.address') FROM steps
 WHERE operation <> 'opt_out' AND before IS NOT NULL
 """
 _TIED = """

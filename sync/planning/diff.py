@@ -10,13 +10,15 @@ Whoever is settled is told apart in one pass, because the questions after it cos
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 
+from ...core.consent import REGIME_INSTANTS
+from ...core.regimes import ConsentConfig
 from ..gate import INSTANTS, decide
 
 MAILABLE: Final = "('subscribed', 'pending')"
@@ -43,9 +45,11 @@ class Known:
 
     baseline: Iterable[pa.RecordBatch]  # contact_key int64, row_hash binary
     remote: Iterable[pa.RecordBatch]  # address_key int64, state string
-    consents: Iterable[pa.RecordBatch]  # subject_key int64, and the five instants of a ConsentRecord
+    consents: Iterable[pa.RecordBatch]  # subject_key int64, and the instants of a ConsentRecord
     rejections: Iterable[pa.RecordBatch]  # contact_key int64, operation string, payload_hash binary
     payloads: Callable[[Iterable[int]], Iterable[pa.RecordBatch]]
+    regimes: ConsentConfig = field(default_factory=ConsentConfig)
+    profiles: Path | None = None  # (contact_id, country), if the data has any; read where the regimes differ
 
 
 def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None:
@@ -121,8 +125,9 @@ def _read(con: duckdb.DuckDBPyConnection, known: Known) -> None:
     _load(con, "remote", "address_key BIGINT, state VARCHAR", known.remote)
     _load(con, "consents", f"subject_key BIGINT, {instants}", known.consents)
     _load(con, "rejections", "contact_key BIGINT, operation VARCHAR, payload_hash BLOB", known.rejections)
-    # Two records that let a person stay make one that does, so each can be asked alone.
-    con.execute("CREATE VIEW alone AS SELECT subject_key AS contact_key, * FROM consents").fetchall()
+    # Two records that let a person stay make one that does, so each can be asked alone; no regime knows it otherwise.
+    asked = ", ".join(name for name in INSTANTS if name not in REGIME_INSTANTS)
+    con.execute(f"CREATE VIEW alone AS SELECT subject_key AS contact_key, {asked} FROM consents").fetchall()
     decide(con, "alone", "alone_state")
     con.execute(
         f"CREATE TABLE left_alone AS SELECT contact_key AS subject_key, state FROM alone_state WHERE state IN {LEFT}"
@@ -165,20 +170,25 @@ FROM chain
 """
 
 
-def judge(con: duckdb.DuckDBPyConnection) -> None:
-    """Tables `judged`, with a reason where a contact is withheld, and `withheld`, those reasons with their dates."""
+def judge(con: duckdb.DuckDBPyConnection, known: Known) -> None:
+    """Tables `judged`, with a reason where a contact is withheld, and `withheld`, those reasons with their dates.
+
+    `records` has the merged record of whoever is not settled, with `country` and `regime` where those count.
+    """
     former = {  # as gate.of_former
         "withdrawn_at": "CASE o.state WHEN 'suppressed' THEN o.withdrawn_at ELSE greatest(o.withdrawn_at, o.suppressed_at) END",
         "suppressed_at": "CASE o.state WHEN 'suppressed' THEN o.suppressed_at END",
     }
     merged = ", ".join(
-        f"greatest(p.{name}, a.{name}, {former.get(name, 'NULL')}) AS {name}" for name in INSTANTS
+        f"greatest(p.{name}, a.{name}, {former.get(name, 'NULL')}) AS {name}" for name in _instants(known)
     )
+    _place(con, known)
     con.execute(
         f"""
         CREATE TABLE records AS
-        SELECT d.contact_key, {merged}
+        SELECT d.contact_key, {merged}, placed.country, placed.regime
         FROM diff d
+        LEFT JOIN placed ON placed.contact_id = d.contact_id
         LEFT JOIN consents p ON p.subject_key = d.contact_key
         LEFT JOIN consents a ON a.subject_key = d.address_key
         LEFT JOIN (
@@ -196,7 +206,8 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         """
     ).fetchall()
     con.execute("DROP TABLE consents").fetchall()
-    decide(con, "records", "consent_state")
+    strictest = known.regimes.regime_of(None)
+    decide(con, "records", "consent_state", regime=f"coalesce(regime, '{strictest}')")
     con.execute(
         f"""
         CREATE TABLE stood AS
@@ -284,10 +295,32 @@ def judge(con: duckdb.DuckDBPyConnection) -> None:
         CREATE TABLE withheld AS
         SELECT contact_key, contact_id, reason,
                CASE reason WHEN 'withdrawn' THEN withdrawn_at WHEN 'suppressed' THEN suppressed_at
-                           WHEN 'pending' THEN requested_at END AS since
+                           WHEN 'pending' THEN greatest(requested_at, granted_at) END AS since
         FROM judged JOIN records USING (contact_key) WHERE reason IS NOT NULL
         """
     ).fetchall()
+
+
+def _instants(known: Known) -> Sequence[str]:
+    """Give the instants that count in this project."""
+    return [name for name in INSTANTS if known.regimes.regimes or name not in REGIME_INSTANTS]
+
+
+def _place(con: duckdb.DuckDBPyConnection, known: Known) -> None:
+    """Table `placed` (contact_id, country, regime) of whoever is not settled and has a country; empty under one regime."""
+    con.execute("CREATE TABLE placed (contact_id VARCHAR, country VARCHAR, regime VARCHAR)").fetchall()
+    if not known.regimes.regimes or known.profiles is None:
+        return
+    profiles = f"read_parquet('{_quoted(known.profiles)}')"
+    if "country" not in {name for name, *_ in con.execute(f"DESCRIBE FROM {profiles}").fetchall()}:
+        return
+    con.execute(
+        f"INSERT INTO placed BY NAME SELECT contact_id, country FROM {profiles}"
+        " WHERE country IS NOT NULL AND contact_id IN (SELECT contact_id FROM diff)"
+    ).fetchall()
+    for (country,) in con.execute("SELECT DISTINCT country FROM placed").fetchall():
+        regime = known.regimes.regime_of(country).value
+        con.execute("UPDATE placed SET regime = ? WHERE country = ?", [regime, country]).fetchall()
 
 
 # Ranks are the order of sending. Tags leave an address that a contact gave up before anybody else is written there, and
@@ -299,32 +332,32 @@ _STEPS: Final = f"""
 CREATE VIEW steps AS
 SELECT {_OPT_OUT} AS rank, 'opt_out' AS operation, '' AS group_key, contact_key, contact_id, address, address_key,
        before_hash, NULL::BLOB AS after_hash, NULL::VARCHAR AS before, NULL::VARCHAR AS after, NULL::VARCHAR[] AS clears,
-       NULL::BIGINT[] AS heir_of
+       NULL::BIGINT[] AS heir_of, NULL::VARCHAR AS country
 FROM judged JOIN texts USING (contact_id)
 WHERE state IN {LEFT} AND remote_state IN {MAILABLE}
 UNION ALL
-SELECT {_OPT_OUT}, 'opt_out', '', contact_key, contact_id, before_address, judged.before_address_key, before_hash, NULL, NULL, NULL, NULL, NULL
+SELECT {_OPT_OUT}, 'opt_out', '', contact_key, contact_id, before_address, judged.before_address_key, before_hash, NULL, NULL, NULL, NULL, NULL, NULL
 FROM judged JOIN old USING (contact_key)
 WHERE state IN {LEFT} AND before_remote_state IN {MAILABLE} AND judged.before_address_key IS DISTINCT FROM address_key
   AND contact_key NOT IN (FROM overruled)
 UNION ALL
 SELECT {_LEAVE}, 'untag', unnest(tags_removed), contact_key, contact_id, before_address, before_address_key,
-       before_hash, after_hash, before, NULL, NULL, NULL
+       before_hash, after_hash, before, NULL, NULL, NULL, NULL
 FROM differing WHERE leaves OR readdresses
 UNION ALL
-SELECT CASE wave WHEN 0 THEN {_CREATE} ELSE {_MOVE} + wave END, 'create', '', contact_key, contact_id, address, address_key, before_hash, after_hash, NULL, after, NULL, NULL
-FROM differing WHERE creates
+SELECT CASE wave WHEN 0 THEN {_CREATE} ELSE {_MOVE} + wave END, 'create', '', contact_key, contact_id, address, address_key, before_hash, after_hash, NULL, after, NULL, NULL, country
+FROM differing JOIN records USING (contact_key) WHERE creates
 UNION ALL
-SELECT {_MOVE} + wave, 'readdress', '', contact_key, contact_id, address, address_key, before_hash, after_hash, before, after, NULL, NULL
+SELECT {_MOVE} + wave, 'readdress', '', contact_key, contact_id, address, address_key, before_hash, after_hash, before, after, NULL, NULL, NULL
 FROM differing WHERE readdresses
 UNION ALL
 SELECT {_UPDATE}, 'update', '', contact_key, contact_id, address, address_key, before_hash, after_hash,
        CASE WHEN adopts THEN NULL ELSE before END, after,
        CASE WHEN adopts THEN list_filter((SELECT tags FROM ours), lambda t: NOT list_contains(json_keys(after, '$.fields'), t)) END,
-       CASE WHEN adopts THEN heir_of END
+       CASE WHEN adopts THEN heir_of END, NULL
 FROM differing WHERE updates
 UNION ALL
-SELECT {_UNTAG}, 'untag', unnest(tags_removed), contact_key, contact_id, address, address_key, before_hash, after_hash, before, NULL, NULL, NULL
+SELECT {_UNTAG}, 'untag', unnest(tags_removed), contact_key, contact_id, address, address_key, before_hash, after_hash, before, NULL, NULL, NULL, NULL
 FROM differing WHERE NOT leaves AND NOT creates AND NOT adopts AND NOT readdresses
 """
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import duckdb
-import pyarrow.parquet as pq
 
 from ...core.config import Guardrails
 from ...core.errors import StoreError
 from ...core.model import Account, Capabilities, DestinationSchema, FieldSpec, FieldType, Operation
 from ..store.keys import ContactKeys
+from ..store.sealing import PLAIN, Sealing
 from .cost import seconds_of, write_requests
-from .diff import ROWS_PER_GROUP, Known, compare, judge, list_steps
+from .diff import Known, compare, judge, list_steps
+from .plan_files import freeze, is_whole, new_key
 
 # Below this many contacts a share says nothing: three of five contacts change on any day.
 SHARES_COUNT_FROM: Final = 50
@@ -51,7 +52,11 @@ class Plan:
     guardrails: tuple[str, ...]
     steps: Path
     withheld_contacts: Path
+    file_key: str = ""  # what the files are encrypted with, itself sealed; empty for files in clear
     gone: int = 0  # contacts that the destination confirmed and the data lacks
+    without_grant: Mapping[str, int] = field(
+        default_factory=dict
+    )  # creates on the law of a country, by country
     samples: tuple[Mapping[str, Any], ...] = field(default=())
 
     @property
@@ -94,7 +99,7 @@ class Plan:
                 "guardrails": tuple(raw["guardrails"]),
             }
         )
-        if not plan.steps.exists() or _digest(plan.steps) != plan.steps.stem.rpartition("-")[2]:
+        if not is_whole(plan.steps):
             raise StoreError(
                 f"Plan {plan.plan_id}: its file {plan.steps.name} is missing or was changed after planning."
                 " Make a new one with `segue plan`."
@@ -116,13 +121,14 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
     folder: Path,
     now: datetime,
     concerns: Sequence[str] = (),
+    sealing: Sealing = PLAIN,
 ) -> Plan:
     """Compare `desired` with `known` and write the plan's two files into `folder`.
 
     `desired` is a Parquet file (contact_id, address, fields, tags) as a mapping projects it; `fields` is canonical
     JSON text, and a column contact_key stands for ids that are not known any more. `schema` is all that the mapping
     needs; the plan keeps what the account lacks. `concerns` are passed limits that were found before, such as inputs
-    that are too old.
+    that are too old. `sealing` encrypts the files if the store is encrypted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     con = duckdb.connect(
@@ -139,10 +145,11 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
         con.execute("SET preserve_insertion_order = false").fetchall()
         keys.install(con)
         compare(con, desired, known)
-        judge(con)
+        judge(con, known)
         list_steps(con, [spec.tag for spec in schema.fields if not spec.claim])
-        steps = _freeze(con, "steps", "rank, group_key, contact_key, address", folder)
-        withheld = _freeze(con, "withheld", "reason, contact_key", folder)
+        file_key = new_key(sealing)
+        steps = freeze(con, "steps", "rank, group_key, contact_key, address", folder, file_key, sealing)
+        withheld = freeze(con, "withheld", "reason, contact_key", folder, file_key, sealing)
         operations = _counts(con, "SELECT operation, count(*) FROM steps GROUP BY 1 ORDER BY min(rank)")
         lacking = DestinationSchema(
             fields=tuple(spec for spec in schema.fields if operations and spec.tag not in account.fields),
@@ -177,7 +184,9 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
             guardrails=(*concerns, *_tripped(con, guardrails, account, operations, tags_removed)),
             steps=steps,
             withheld_contacts=withheld,
+            file_key=file_key,
             gone=_scalar(con, "SELECT count(*) FROM matched WHERE kind = 'gone'"),
+            without_grant=_counts(con, _WITHOUT_GRANT) if known.regimes.asks_nobody else {},
             samples=tuple(_samples(con)),
         )
     finally:
@@ -187,6 +196,11 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
 # Most of them are settled and in no table.
 _UNCHANGED: Final = """
 SELECT (SELECT count(*) FROM desired) - count(*) FROM judged WHERE kind <> 'gone' AND (kind <> 'same' OR reason IS NOT NULL)
+"""
+
+_WITHOUT_GRANT: Final = """
+SELECT country, count(*) FROM steps JOIN records USING (contact_key, country)
+WHERE operation = 'create' AND granted_at IS NULL GROUP BY 1 ORDER BY 1
 """
 
 # A field changed where its name and value are in one of both states.
@@ -257,24 +271,6 @@ def _tripped(
         before = held.get(tag, 0) + removed
         if before >= SHARES_COUNT_FROM and removed > limits.max_untag_share * before:
             yield f'tag "{tag}" would lose {removed:,} of about {before:,}: more than max_untag_share {limits.max_untag_share:g}'
-
-
-def _freeze(con: duckdb.DuckDBPyConnection, table: str, order: str, folder: Path) -> Path:
-    """Write a table as Parquet, named by its own content, so that an edited plan is found."""
-    unnamed = folder / f"{table}.parquet.part"
-    # A group at a time, not by COPY: that keeps several groups in memory for each thread, and a first load runs out of it.
-    rows = con.sql(f"SELECT * FROM {table} ORDER BY {order}").to_arrow_reader(ROWS_PER_GROUP)
-    with pq.ParquetWriter(unnamed, rows.schema) as file:
-        for batch in rows:
-            file.write_batch(batch)
-    named = folder / f"{table}-{_digest(unnamed)}.parquet"
-    unnamed.replace(named)
-    return named
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _name(now: datetime, steps: Path) -> str:

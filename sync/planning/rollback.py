@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ..store.store import Store
 from .plan import Plan
+from .plan_files import attach
 
 # A plan's steps are several to a contact: what it was, what it became, and which tags went. Without `after` the
 # contact was gone from the data and lost nothing but tags.
@@ -26,7 +27,7 @@ SELECT contact_key, any_value(contact_id) AS contact_id,
        any_value(after) AS after,
        bool_or(operation = 'create' OR (operation = 'update' AND before IS NULL)) AS is_new,
        list(group_key) FILTER (operation = 'untag') AS untagged
-FROM read_parquet($1) WHERE operation <> 'opt_out' GROUP BY contact_key
+FROM steps WHERE operation <> 'opt_out' GROUP BY contact_key
 """
 
 # Still as the run left it: each part is as before or as after, and not all of them are as before. A part may have
@@ -74,7 +75,8 @@ class Undoing:
 def undo(plan: Plan, store: Store, desired: Path) -> Undoing:
     """Work out what takes a plan back, and write it to `desired`."""
     with duckdb.connect() as con:
-        con.execute(_DONE, [str(plan.steps)]).fetchall()
+        attach(con, plan.steps, plan.file_key, store.sealing)
+        con.execute(_DONE).fetchall()
         con.execute("CREATE TABLE hashes (contact_key BIGINT, row_hash BLOB)").fetchall()
         _load(con, "hashes", store.baselines.stream(plan.destination))
         con.execute("CREATE TABLE payloads (contact_key BIGINT, payload VARCHAR)").fetchall()

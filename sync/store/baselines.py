@@ -19,6 +19,7 @@ from ...core.model import ContactState
 from .columns import stream_columns
 from .database import KEYS_PER_QUERY, Database, among, grouped, insert_columns
 from .schema import baseline, baseline_payload
+from .sealing import Sealing
 
 HASHES: Final = pa.schema([("contact_key", pa.int64()), ("row_hash", pa.binary())])
 _WORTH_PACKING: Final = 256  # bytes: a shorter text loses an eighth at most, and is told by its brace
@@ -28,8 +29,9 @@ PAYLOADS: Final = pa.schema([("contact_key", pa.int64()), ("payload", pa.string(
 class Baselines:
     """Reads what destinations confirmed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealing: Sealing) -> None:
         self._database = database
+        self._sealing = sealing
 
     def stream(self, destination: str) -> Iterator[pa.RecordBatch]:
         """Give every contact of a destination as batches of HASHES."""
@@ -85,18 +87,27 @@ class Baselines:
                 among(connection, query, baseline_payload.c.contact_key, given), KEYS_PER_QUERY
             ):
                 found = pa.array([row.contact_key for row in rows], pa.int64())
-                texts = pa.array([_unpacked(row.payload) for row in rows], pa.string())
+                texts = pa.array([self._text(destination, row) for row in rows], pa.string())
                 yield pa.record_batch([found, texts], schema=PAYLOADS)
 
+    def _text(self, destination: str, row: sa.Row[Any]) -> str:
+        return _unpacked(
+            self._sealing.unseal(row.payload, baseline_payload.name, destination, row.contact_key)
+        )
 
-def confirm(connection: sa.Connection, destination: str, states: Mapping[int, ContactState]) -> None:
+
+def confirm(
+    connection: sa.Connection, destination: str, states: Mapping[int, ContactState], sealing: Sealing
+) -> None:
     """Store confirmed states by contact key, narrow and wide, as part of the caller's transaction."""
     keys = sorted(states)  # neighbours in the table, so fewer of its pages are written
     same = {"destination": destination}
     texts = [states[key].canonical().encode() for key in keys]
     hashes = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts]  # as ContactState.digest()
     narrow: dict[str, list[Any]] = {"contact_key": keys, "row_hash": hashes}
-    wide: dict[str, list[Any]] = {"contact_key": keys, "payload": [_packed(text) for text in texts]}
+    seal, name = sealing.seal, baseline_payload.name
+    packed = [seal(_packed(text), name, destination, key) for key, text in zip(keys, texts, strict=True)]
+    wide: dict[str, list[Any]] = {"contact_key": keys, "payload": packed}
     insert_columns(connection, baseline, narrow, same, on_conflict="replace")
     insert_columns(connection, baseline_payload, wide, same, on_conflict="replace")
 

@@ -11,7 +11,7 @@ excludes other appenders: of two that read the same record, the second would ove
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -20,13 +20,15 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ...core.consent import ConsentAct, ConsentEntry, ConsentRecord, merge, record
+from ...core.consent import REGIME_INSTANTS, ConsentAct, ConsentEntry, ConsentRecord, merge, record
 from ...core.errors import DataError
 from ...core.model import Grant
+from .audit import Audit, of_run
 from .columns import stream_columns
 from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert_columns, parts, plain_among
 from .keys import SubjectKind
 from .schema import consent_entry, consent_record, instant_of, microseconds
+from .sealing import Sealing
 
 LEDGER: Final = pa.schema(
     [
@@ -41,7 +43,12 @@ LEDGER: Final = pa.schema(
     ]
 )
 
-_INSTANTS: Final = ("granted_at", "requested_at", "withdrawn_at", "suppressed_at", "released_at")
+HISTORY: Final = LEDGER.append(pa.field("recorded_at", pa.timestamp("us", "UTC"))).append(
+    pa.field("run_id", pa.string())
+)
+ROWS_PER_HISTORY: Final = 20_000
+
+_INSTANTS: Final = tuple(slot.name for slot in fields(ConsentRecord))
 
 RECORDS: Final = pa.schema(
     [("subject_key", pa.int64()), *((name, pa.timestamp("us", "UTC")) for name in _INSTANTS)]
@@ -63,18 +70,27 @@ _HASH: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One act of one subject: a contact or an address, by its key."""
+    """One act of one subject: a contact or an address, by its key.
+
+    What the ledger gives back says when it was written down, and by which run or command.
+    """
 
     subject_key: int
     subject_kind: SubjectKind
     entry: ConsentEntry
+    recorded_at: datetime | None = field(default=None, compare=False)
+    run_id: str | None = field(default=None, compare=False)
 
 
 class Consents:
     """Appends to the ledger and reads what follows from it."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, sealing: Sealing, audit: Audit, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
+        self._sealing = sealing
+        self._audit = audit
         self._clock = clock
 
     def append(self, entries: Iterable[LedgerEntry], *, run_id: str | None = None) -> int:
@@ -101,15 +117,18 @@ class Consents:
                 new += self._append(lines, _hashes(engine, lines), run_id)
         return new
 
-    def stream_records(self, channel: str = "email", purpose: str = "marketing") -> Iterator[pa.RecordBatch]:
-        """Give the record of every subject as batches of RECORDS."""
+    def stream_records(
+        self, channel: str = "email", purpose: str = "marketing", *, every_regime: bool = True
+    ) -> Iterator[pa.RecordBatch]:
+        """Give the record of every subject as batches of RECORDS, without REGIME_INSTANTS for a project of opt-in."""
+        names = [name for name in RECORDS.names if every_regime or name not in REGIME_INSTANTS]
         return stream_columns(
             self._database,
-            [consent_record.c[name] for name in RECORDS.names],
+            [consent_record.c[name] for name in names],
             consent_record.c.subject_key,
             consent_record.c.channel == channel,
             consent_record.c.purpose == purpose,
-            schema=RECORDS,
+            schema=pa.schema([RECORDS.field(name) for name in names]),
         )
 
     def records(
@@ -140,7 +159,11 @@ class Consents:
         evidence_of = cache(_evidence)  # many people say yes to the same words
         with self._database.read() as connection:
             return {
-                key: Grant(granted_at=instant_of(occurred_at), source=source, evidence=evidence_of(evidence))
+                key: Grant(
+                    granted_at=instant_of(occurred_at),
+                    source=source,
+                    evidence=evidence_of(self._evidence(key, evidence)),
+                )
                 for key, occurred_at, source, evidence in plain_among(
                     connection, query, consent_record.c.subject_key, keys
                 )
@@ -164,11 +187,38 @@ class Consents:
                         source=row.source,
                         channel=row.channel,
                         purpose=row.purpose,
-                        evidence=_evidence(row.evidence),
+                        evidence=_evidence(self._evidence(row.subject_key, row.evidence)),
                     ),
+                    recorded_at=row.recorded_at,
+                    run_id=row.run_id,
                 )
                 for row in connection.execute(query)
             ]
+
+    def stream_history(self) -> Iterator[pa.RecordBatch]:
+        """Give the whole ledger, in the order of recording, as batches of HISTORY."""
+        columns = [consent_entry.c[name] for name in HISTORY.names]
+        last_id = 0
+        while True:
+            query = sa.select(consent_entry.c.id, *columns).where(consent_entry.c.id > last_id)
+            with self._database.read() as connection:
+                rows = connection.execute(query.order_by(consent_entry.c.id).limit(ROWS_PER_HISTORY)).all()
+            if not rows:
+                return
+            last_id, *_ = rows[-1]
+            if self._sealing.is_on:
+                rows = [row._replace(evidence=self._evidence(row.subject_key, row.evidence)) for row in rows]
+            columns_of = dict(zip(HISTORY.names, zip(*(row[1:] for row in rows), strict=True), strict=True))
+            columns_of["evidence"] = tuple(
+                self._evidence(key, text)
+                for key, text in zip(columns_of["subject_key"], columns_of["evidence"], strict=True)
+            )
+            yield pa.record_batch(
+                [pa.array(columns_of[each.name], each.type) for each in HISTORY], schema=HISTORY
+            )
+
+    def _evidence(self, subject_key: int, text: str) -> str:
+        return self._sealing.unseal_text(text, consent_entry.name, subject_key)
 
     def _append(self, batch: pa.RecordBatch, hashes: Sequence[bytes], run_id: str | None) -> int:
         with self._database.write() as connection:
@@ -184,6 +234,11 @@ class Consents:
             fresh_hashes = list(fresh)
             columns = _columns(batch.take(pa.array(fresh.values(), pa.int64())))
             entries = _parse(columns)
+            if self._sealing.is_on:
+                lines = zip(columns["subject_key"], columns["evidence"], strict=True)
+                columns["evidence"] = [
+                    self._sealing.seal_text(text, consent_entry.name, key) for key, text in lines
+                ]
             insert_columns(
                 connection,
                 consent_entry,
@@ -192,6 +247,11 @@ class Consents:
                 on_conflict="ignore",
             )
             _materialise(connection, list(zip(fresh_hashes, columns["subject_key"], entries, strict=True)))
+            said: dict[str, list[int]] = {}
+            for key, entry in zip(columns["subject_key"], entries, strict=True):
+                said.setdefault(entry.act.value, []).append(key)
+            who = of_run(run_id) if run_id else None
+            self._audit.append(connection, "consents recorded", who=who, subjects=said)
         return len(fresh)
 
 

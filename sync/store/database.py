@@ -10,7 +10,7 @@ SQLite as tuples for the driver's executemany, on PostgreSQL by COPY or as binar
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import chain, islice
@@ -98,6 +98,7 @@ class Database:
         self._turn = Lock() if url.drivername == "sqlite" else nullcontext()
         self._writer = self._engine.execution_options(segue_writes="durable")
         self._quick_writer = self._engine.execution_options(segue_writes="quick")
+        self._ends: list[Callable[[Connection], None]] = []
         try:
             self._upgrade()
         except BaseException:
@@ -123,6 +124,20 @@ class Database:
         writer = self._writer if durable else self._quick_writer
         with self._turn, self._explained(), writer.begin() as connection:
             yield connection
+            for end in self._ends:
+                end(connection)
+
+    def end_writes_with(self, end: Callable[[Connection], None]) -> None:
+        """Have something done as the last part of every write from now on: what it locks, nobody waits for long."""
+        self._ends.append(end)
+
+    def compact(self) -> None:
+        """Have SQLite write its file anew, without what was there before; PostgreSQL does so when it is told to."""
+        if self._engine.dialect.name == "sqlite":
+            alone = self._engine.execution_options(segue_writes="alone")
+            with self._turn, self._explained(), alone.connect() as connection:
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def stream(
         self, query: sa.Select[*tuple[Any, ...]], *, rows: int = ROWS_PER_FETCH
@@ -364,6 +379,8 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
         match connection.get_execution_options().get("segue_writes"):
             case None:
                 connection.exec_driver_sql("BEGIN")
+            case "alone":
+                pass  # what cannot be part of a transaction
             case kind:
                 connection.exec_driver_sql(
                     f"PRAGMA synchronous = {'FULL' if kind == 'durable' else 'NORMAL'}"

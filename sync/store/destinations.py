@@ -12,6 +12,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ...core.consent import ConsentState
+from .audit import Audit
 from .columns import stream_columns
 from .database import ROWS_PER_TRANSACTION, Database, grouped, insert, insert_columns, plain_among
 from .schema import cursor, instant_of, microseconds, owned, remote
@@ -42,8 +43,9 @@ class OptIns:
 class Destinations:
     """Remembers per destination which addresses it has, which fields and tags are ours, and how far reading came."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, audit: Audit, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._audit = audit
         self._clock = clock
 
     def record_remote(
@@ -147,6 +149,8 @@ class Destinations:
         ]
         with self._database.write() as connection:
             connection.execute(insert(connection, owned, on_conflict="replace"), rows)
+            detail = {"kind": kind, "names": sorted(names)}
+            self._audit.append(connection, "made ours", destination=destination, detail=detail)
 
     def owned(self, destination: str, kind: OwnedKind) -> dict[str, str | None]:
         """Give the fields or tags that are ours: name to the ESP's id."""
@@ -158,12 +162,16 @@ class Destinations:
 
     def disown(self, destination: str, kind: OwnedKind, names: Iterable[str]) -> None:
         """Forget fields or tags of ours that somebody deleted."""
+        gone = sorted(names)
         with self._database.write() as connection:
             connection.execute(
                 sa.delete(owned).where(
-                    owned.c.destination == destination, owned.c.kind == kind, owned.c.name.in_(list(names))
+                    owned.c.destination == destination, owned.c.kind == kind, owned.c.name.in_(gone)
                 )
             )
+            if gone:
+                detail = {"kind": kind, "names": gone}
+                self._audit.append(connection, "no longer ours", destination=destination, detail=detail)
 
     def cursor(self, destination: str, name: str) -> str | None:
         """Give how far a reading came, None before the first."""

@@ -17,11 +17,12 @@ import sqlalchemy as sa
 
 from .database import ROWS_PER_TRANSACTION, Database, insert_columns
 from .schema import inbox, microseconds
+from .sealing import Sealing
 
 KEPT: Final = timedelta(days=7)
 """How long the names of messages that are done stay: senders give up within hours."""
 
-_WAITING, _DONE, _DEAD = "waiting", "done", "dead"
+_WAITING, _HINT, _DONE, _DEAD = "waiting", "hint", "done", "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +60,22 @@ class InboxCounts:
 class Inbox:
     """Takes messages in and hands them out until they are done or given up. Any process may do either."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, sealing: Sealing, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._sealing = sealing
         self._clock = clock
 
     def put(self, messages: Sequence[Message]) -> int:
         """Store messages in one durable transaction; give how many were not known before."""
+        names = [hashlib.sha256(each.name.encode()).digest()[:16] for each in messages]
         columns: dict[str, Sequence[object]] = {
             "destination": [each.destination for each in messages],
-            "name_hash": [hashlib.sha256(each.name.encode()).digest()[:16] for each in messages],
+            "name_hash": names,
             "content_type": [each.content_type for each in messages],
-            "body": [each.body for each in messages],
+            "body": [
+                self._sealing.seal(each.body, inbox.name, each.destination, name.hex())
+                for each, name in zip(messages, names, strict=True)
+            ],
             "signed": [each.signed for each in messages],
         }
         same = {"received_at": microseconds(self._clock()), "status": _WAITING, "attempts": 0}
@@ -78,17 +84,38 @@ class Inbox:
 
     def take(self, destination: str, limit: int) -> list[WaitingMessage]:
         """Give the messages that wait and are due, oldest first; whoever is killed over them finds them again."""
+        return self._due(destination, _WAITING, limit)
+
+    def hints(self, destination: str, limit: int) -> list[WaitingMessage]:
+        """Give the messages that `set_aside` put off, once they are due, oldest first."""
+        return self._due(destination, _HINT, limit)
+
+    def _due(self, destination: str, status: str, limit: int) -> list[WaitingMessage]:
         columns = (inbox.c[name] for name in WaitingMessage.__slots__)
         due = sa.or_(inbox.c.not_before.is_(None), inbox.c.not_before <= self._clock())
-        query = sa.select(*columns).where(_waiting(destination), due).order_by(inbox.c.id).limit(limit)
+        found = sa.select(inbox.c.name_hash, *columns).where(_of(destination, status), due)
         with self._database.read() as connection:
-            return [WaitingMessage(**row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(found.order_by(inbox.c.id).limit(limit)).mappings().all()
+        messages = []
+        for row in rows:
+            said = {name: row[name] for name in WaitingMessage.__slots__}
+            said["body"] = self._sealing.unseal(row["body"], inbox.name, destination, row["name_hash"].hex())
+            messages.append(WaitingMessage(**said))
+        return messages
+
+    def set_aside(self, ids: Sequence[int], *, until: datetime) -> None:
+        """Have messages wait as hints: what they say for sure is known, and the account has to tell the rest."""
+        if ids:
+            with self._database.write() as connection:
+                hint = {"status": _HINT, "not_before": until}
+                connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(hint))
 
     def finish(self, ids: Sequence[int]) -> None:
         """Call messages done: their names stay for KEPT, what they said does not."""
-        done = {"status": _DONE, "body": b"", "not_before": None, "problem": None}
-        with self._database.write() as connection:
-            connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(done))
+        if ids:
+            done = {"status": _DONE, "body": b"", "not_before": None, "problem": None}
+            with self._database.write() as connection:
+                connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(done))
 
     def put_off(self, ids: Sequence[int], *, until: datetime, problem: str) -> None:
         """Have messages wait for another try. `problem` is a sentence without personal data."""
@@ -104,9 +131,9 @@ class Inbox:
 
     def revive(self, destination: str) -> int:
         """Let the messages that were given up be tried again; give how many."""
-        dead = sa.and_(inbox.c.destination == destination, inbox.c.status == _DEAD)
         with self._database.write() as connection:
-            again = sa.update(inbox).where(dead).values(status=_WAITING, attempts=0)
+            dead = _of(destination, _DEAD)
+            again = sa.update(inbox).where(dead).values(status=_WAITING, attempts=0, problem=None)
             return connection.execute(again).rowcount
 
     def counts(self, destination: str) -> InboxCounts:
@@ -118,14 +145,18 @@ class Inbox:
         )
         with self._database.read() as connection:
             found = {status: (number, oldest) for status, number, oldest in connection.execute(query)}
-        waiting, oldest_at = found.get(_WAITING, (0, None))
-        return InboxCounts(waiting=waiting, dead=found.get(_DEAD, (0, None))[0], oldest_at=oldest_at)
+        dead, _ = found.pop(_DEAD, (0, None))
+        return InboxCounts(
+            waiting=sum(number for number, _ in found.values()),
+            dead=dead,
+            oldest_at=min((oldest for _, oldest in found.values()), default=None),
+        )
 
     def problems(self, destination: str) -> dict[str, int]:
         """Give why messages were given up, and how many each."""
         query = (
             sa.select(inbox.c.problem, sa.func.count())
-            .where(inbox.c.destination == destination, inbox.c.status == _DEAD)
+            .where(_of(destination, _DEAD))
             .group_by(inbox.c.problem)
         )
         with self._database.read() as connection:
@@ -147,5 +178,5 @@ class Inbox:
                 return dropped
 
 
-def _waiting(destination: str) -> sa.ColumnElement[bool]:
-    return sa.and_(inbox.c.destination == destination, inbox.c.status == _WAITING)
+def _of(destination: str, status: str) -> sa.ColumnElement[bool]:
+    return sa.and_(inbox.c.destination == destination, inbox.c.status == status)

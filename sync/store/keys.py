@@ -80,6 +80,10 @@ class ContactKeys:
         """Give a text that tells this secret from others and gives nothing of it away."""
         return hmac.digest(self._secret, b"fingerprint\0", "sha256").hex()[:32]
 
+    def derived(self, purpose: str) -> bytes:
+        """Give another secret of 32 bytes, for one purpose; neither can be told from the other."""
+        return hmac.digest(self._secret, f"derived\0{purpose}".encode(), "sha256")
+
     def _key(self, kind: SubjectKind, text: str) -> int:
         digest = hmac.digest(self._secret, f"{kind}\0{text}".encode(), "sha256")
         return int.from_bytes(digest[:8], "big") >> 1

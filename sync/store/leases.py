@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic, sleep
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -31,6 +32,10 @@ _LOG = structlog.get_logger(__name__)
 # After so long without a word from another machine its work is taken over.
 _TTL: Final = timedelta(seconds=90)
 _BEAT: Final = 20.0  # seconds
+# What holds a lease for moments: whoever has more to do waits so long for them, and they wait for nobody's work.
+_BRIEF: Final = frozenset({"pull", "opt_out"})
+_WAIT: Final = 120.0  # seconds
+_GLANCE: Final = 0.2  # seconds
 _TOKEN: Final = (
     sa.select(leases.c.token).where(leases.c.destination == sa.bindparam("destination")).with_for_update()
 )
@@ -55,12 +60,17 @@ class Leases:
         self._clock = clock
 
     @contextmanager
-    def hold(self, destination: str) -> Iterator[Lease]:
+    def hold(self, destination: str, kind: str = "run") -> Iterator[Lease]:
         """Take the lease, prolong it for as long as the block runs, however slow that is, and give it back.
 
-        Raises StoreError naming the holder while another one has it.
+        Raises StoreError naming the holder while another one has it. `kind` is that of the run: one that is over soon
+        is waited for, so that what `segue serve` does now and then makes no scheduled run fail.
         """
-        lease = self.acquire(destination, _TTL)
+        holder = f"{kind} by {this_process()}" if kind in _BRIEF else this_process()
+        deadline = monotonic() + (0 if kind == "opt_out" else _WAIT)
+        while monotonic() < deadline and self._is_held_briefly(destination):
+            sleep(_GLANCE)
+        lease = self.acquire(destination, _TTL, holder=holder)
         over = Event()
 
         def beat() -> None:
@@ -104,6 +114,13 @@ class Leases:
                 .values(holder=holder, token=lease.token, expires_at=lease.expires_at, heartbeat=now)
             )
         return lease
+
+    def _is_held_briefly(self, destination: str) -> bool:
+        with self._database.read() as connection:
+            held = connection.execute(sa.select(leases).where(leases.c.destination == destination)).first()
+        if held is None or held.expires_at <= self._clock() or is_gone(held.holder):
+            return False
+        return held.holder.partition(" by ")[0] in _BRIEF
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Prolong the lease by its `ttl` from now. Raises StoreError when another holder has it."""
@@ -177,7 +194,7 @@ def this_process() -> str:
 def is_gone(holder: str) -> bool:
     """Say whether a holder was a process of this machine that no longer runs. When in doubt, False."""
     machine, _, number = holder.rpartition(" process ")
-    if machine != _machine() or not number.isdecimal():
+    if machine.rpartition(" by ")[2] != _machine() or not number.isdecimal():
         return False
     try:
         os.kill(int(number), 0)

@@ -13,10 +13,9 @@ A claim is durable before anything of it is sent: what was claimed and not settl
 gives it to whoever plans next.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,6 +23,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ...core.model import Change, Operation
+from .audit import Audit
 from .database import (
     KEYS_PER_QUERY,
     ROWS_PER_TRANSACTION,
@@ -34,8 +34,11 @@ from .database import (
     parts,
 )
 from .leases import Lease, check, lock
+from .outbox_sealing import seal_changes, unseal_change
 from .schema import READY, WAITING, outbox
 from .schema import claim as claims
+from .sealing import Sealing
+from .waiting import BEHIND, people_of, subjects_of, wake
 
 ITEMS: Final = pa.schema(
     [
@@ -61,7 +64,6 @@ URGENT: Final = "urgent"
 """The plan id of what `Outbox.urge` put in: no plan's end takes it away."""
 
 _OPERATIONS: Final = tuple(Operation)
-_BEHIND: Final = datetime(9999, 1, 1, tzinfo=UTC)  # the time of a row that waits behind another one
 
 
 class OutboxRow(NamedTuple):
@@ -80,6 +82,13 @@ class OutboxRow(NamedTuple):
     operation: Operation
     group_key: str
     rank: int
+
+    def opened(self, sealing: Sealing) -> "OutboxRow":
+        """Give a row as it was before it was stored."""
+        address, payload = unseal_change(
+            sealing, self.destination, self.contact_key, self.address, self.payload
+        )
+        return self._replace(address=address, payload=payload)
 
     def said(self) -> dict[str, Any]:
         """Read the payload."""
@@ -131,13 +140,7 @@ _NEXT_ROWS: Final = (
     .order_by(outbox.c.id)
     .limit(sa.bindparam("rows"))
 )
-_PERSON: Final = tuple(
-    outbox.c[name] for name in ("id", "rank", "operation", "contact_key", "address", "payload")
-)
 _CLAIMS: Final = sa.select(claims).where(claims.c.destination == sa.bindparam("destination"))
-_WAITS: Final = sa.select(
-    sa.func.min(outbox.c.rank), sa.func.min(outbox.c.not_before), sa.func.max(outbox.c.not_before)
-).where(_HERE, WAITING)
 _SAME_PLACE: Final = sa.and_(
     *(claims.c[name] == outbox.c[name] for name in ("destination", "rank", "step", "group_key")),
     outbox.c.id <= claims.c.last_id,
@@ -148,8 +151,12 @@ _CLAIMED: Final = sa.and_(READY, sa.exists().where(_SAME_PLACE))
 class Outbox:
     """Takes changes in and hands them out; `settlement.Settlements` ends them."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, sealing: Sealing, audit: Audit, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
+        self._sealing = sealing
+        self._audit = audit
         self._clock = clock
 
     def enqueue(
@@ -170,7 +177,8 @@ class Outbox:
             columns["step"] = [STEP[operation] for operation in columns["operation"]]
             with self._database.write() as connection:
                 lock(connection, destination)
-                count += insert_columns(connection, outbox, columns, same, on_conflict=None)
+                sealed = seal_changes(self._sealing, destination, columns)
+                count += insert_columns(connection, outbox, sealed, same, on_conflict=None)
         return count
 
     def urge(self, destination: str, rows: Iterable[tuple[int, str, int]]) -> int:
@@ -187,7 +195,6 @@ class Outbox:
             "step": STEP[operation],
             "group_key": "",
             "rank": 0,
-            "payload": "{}",
             "attempts": 0,
         }
         unclaimed = sa.and_(READY, outbox.c.rank == 0, outbox.c.step == STEP[operation], ~_CLAIMED)
@@ -203,19 +210,22 @@ class Outbox:
                 "contact_key": [contact_key for contact_key, _ in given],
                 "address_key": [address_key for _, address_key in given],
                 "address": list(given.values()),
+                "payload": ["{}"] * len(given),
             }
-            return insert_columns(connection, outbox, columns, same, on_conflict=None)
+            if given:
+                urged = {operation: [contact_key for contact_key, _ in given]}
+                self._audit.append(connection, "urged", destination=destination, subjects=urged)
+            sealed = seal_changes(self._sealing, destination, columns)
+            return insert_columns(connection, outbox, sealed, same, on_conflict=None)
 
-    def has_urgent(self, destination: str) -> bool:
-        """Whether an opt-out that `urge` put in is there."""
+    def urgent(self, destination: str, limit: int) -> list[OutboxRow]:
+        """Give opt-outs that `urge` put in and that are not settled, whoever holds the lease or has claimed them."""
         first = sa.and_(outbox.c.destination == destination, outbox.c.plan_id == URGENT)
-        with self._database.read() as connection:
-            return any(
-                connection.execute(
-                    sa.select(outbox.c.id).where(first, state, outbox.c.rank == 0).limit(1)
-                ).first()
-                for state in (READY, WAITING)
-            )
+        return [
+            row
+            for state in (READY, WAITING)
+            for row in self._rows(first, state, outbox.c.rank == 0, limit=limit)
+        ]
 
     def claim(
         self, lease: Lease, sizes: Mapping[Operation, int], *, batches: int = 1
@@ -239,14 +249,15 @@ class Outbox:
                     for row in known
                     if row.token == lease.token
                 },
-                first_waiting=_wake(connection, lease.destination, self._clock()),
+                first_waiting=wake(connection, lease.destination, self._clock(), self._sealing),
+                sealing=self._sealing,
             )
             return claiming.take(sizes, batches)
 
     def next_due(self, destination: str) -> datetime | None:
         """Give when the earliest row that waits for its time may be claimed, None when none waits."""
         query = sa.select(sa.func.min(outbox.c.not_before)).where(
-            outbox.c.destination == destination, WAITING, outbox.c.not_before < _BEHIND
+            outbox.c.destination == destination, WAITING, outbox.c.not_before < BEHIND
         )
         with self._database.read() as connection:
             return connection.execute(query).scalar()
@@ -308,10 +319,11 @@ class Outbox:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [
+            rows = [
                 OutboxRow(**{**row, "operation": Operation(row["operation"])})
                 for row in connection.execute(query).mappings()
             ]
+        return [row.opened(self._sealing) for row in rows] if self._sealing.is_on else rows
 
     def _drop(self, condition: sa.ColumnElement[bool]) -> None:
         last_id = 0
@@ -337,6 +349,7 @@ class _Claiming:
     lease: Lease
     last_ids: Mapping[tuple[int, int, str], int]
     first_waiting: int | None
+    sealing: Sealing
 
     def take(self, sizes: Mapping[Operation, int], batches: int) -> list[list[OutboxRow]]:
         """Find the first wave with ready rows and take its first batches."""
@@ -359,7 +372,7 @@ class _Claiming:
     def _of_wave(self, rank: int, step: int, first: str, size: int, batches: int) -> list[list[OutboxRow]]:
         taken: list[list[OutboxRow]] = []
         waiting = (
-            _people(self.connection, self.lease.destination, rank, WAITING)
+            people_of(self.connection, self.lease.destination, rank, WAITING, self.sealing)
             if self.first_waiting is not None and self.first_waiting < rank
             else {}
         )
@@ -384,11 +397,22 @@ class _Claiming:
             if not found:
                 break
             last_id = found[-1].id
-            if waiting:
-                behind += [row.id for row in found if not waiting.keys().isdisjoint(_keys(row))]
-                found = [row for row in found if waiting.keys().isdisjoint(_keys(row))]
             # By place: a claim spends half of its time here, and twice that by name.
-            taken += [OutboxRow._make((*row, destination, operation, group, rank)) for row in found]
+            rows = [OutboxRow._make((*row, destination, operation, group, rank)) for row in found]
+            if self.sealing.is_on:
+                rows = [row.opened(self.sealing) for row in rows]
+            if waiting:
+                behind += [
+                    row.id
+                    for row in rows
+                    if not waiting.keys().isdisjoint(subjects_of(row.contact_key, row.address))
+                ]
+                rows = [
+                    row
+                    for row in rows
+                    if waiting.keys().isdisjoint(subjects_of(row.contact_key, row.address))
+                ]
+            taken += rows
         if last_id > before:
             self.connection.execute(
                 insert(self.connection, claims, on_conflict="replace"),
@@ -400,7 +424,7 @@ class _Claiming:
                 },
             )
         for ids in grouped(behind, KEYS_PER_QUERY):
-            self.connection.execute(sa.update(outbox).where(outbox.c.id.in_(ids)).values(not_before=_BEHIND))
+            self.connection.execute(sa.update(outbox).where(outbox.c.id.in_(ids)).values(not_before=BEHIND))
         return taken
 
     def _run(
@@ -422,64 +446,3 @@ def _release(connection: sa.Connection, lease: Lease) -> int:
         ).rowcount
     connection.execute(sa.delete(claims).where(earlier))
     return released
-
-
-def _wake(connection: sa.Connection, destination: str, now: datetime) -> int | None:
-    """Make ready what has waited long enough, and what waited behind others that are gone; give the lowest rank left.
-
-    It may give a lower one, that has none left, but never None while any row waits.
-    """
-    lowest, first, last = connection.execute(_WAITS, {"destination": destination}).one()
-    if lowest is None:
-        return None
-    here = sa.and_(outbox.c.destination == destination, WAITING)
-    if first <= now:
-        due = sa.select(outbox.c.id).where(here, outbox.c.not_before <= now).order_by(outbox.c.id)
-        _make_ready(connection, connection.execute(due).scalars().all())
-    if last == _BEHIND:
-        behind = connection.execute(
-            sa.select(*_PERSON).where(here, outbox.c.not_before == _BEHIND).order_by(outbox.c.id)
-        ).all()
-        highest = max(row.rank for row in behind)
-        before: dict[int | str, int] = {}
-        for condition in (READY, WAITING):
-            for key, rank in _people(connection, destination, highest, condition).items():
-                before[key] = min(rank, before.get(key, rank))
-        free = [row.id for row in behind if all(before.get(key, row.rank) >= row.rank for key in _keys(row))]
-        _make_ready(connection, free)
-    return int(lowest)
-
-
-def _make_ready(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Put rows at the end of their waves: by their old ids they would count as claimed."""
-    kept = [column for column in outbox.columns if column.name not in {"id", "not_before"}]
-    for group in grouped(ids, KEYS_PER_QUERY):
-        these = outbox.c.id.in_(group)
-        connection.execute(
-            sa.insert(outbox).from_select(
-                [column.name for column in kept], sa.select(*kept).where(these).order_by(outbox.c.id)
-            )
-        )
-        connection.execute(sa.delete(outbox).where(these))
-
-
-def _people(
-    connection: sa.Connection, destination: str, rank: int, condition: sa.ColumnElement[bool]
-) -> dict[int | str, int]:
-    """Give whom rows of a lower rank are about: the contacts' keys and their addresses, and the lowest rank of each."""
-    query = sa.select(*_PERSON).where(outbox.c.destination == destination, condition, outbox.c.rank < rank)
-    people: dict[int | str, int] = {}
-    for row in connection.execute(query):
-        for key in (*_keys(row), *_previous(row)):
-            people[key] = min(row.rank, people.get(key, row.rank))
-    return people
-
-
-def _keys(row: sa.Row[Any]) -> tuple[int | str, ...]:
-    return row.contact_key, row.address.lower()
-
-
-def _previous(row: sa.Row[Any]) -> Iterator[str]:
-    """Give the address that a row moves a contact away from."""
-    if row.operation == Operation.READDRESS and (address := json.loads(row.payload).get("previous_address")):
-        yield address.lower()

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from .audit import Audit
 from .database import Database, insert
 from .schema import pause as pauses
 
@@ -27,8 +28,9 @@ class Pause:
 class Pauses:
     """Remembers pauses, one a destination: the newest word counts."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, audit: Audit, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._audit = audit
         self._clock = clock
 
     def pause(self, destination: str, *, reason: str, opt_outs: bool, who: str) -> Pause:
@@ -37,12 +39,16 @@ class Pauses:
         row = {name: getattr(made, name) for name in Pause.__slots__}
         with self._database.write() as connection:
             connection.execute(insert(connection, pauses, on_conflict="replace"), row)
+            detail = {"reason": reason, "opt_outs": opt_outs}
+            self._audit.append(connection, "paused", who=who, destination=destination, detail=detail)
         return made
 
     def resume(self, destination: str) -> bool:
         """End a destination's pause; say whether there was one."""
         with self._database.write() as connection:
             ended = connection.execute(sa.delete(pauses).where(pauses.c.destination == destination))
+            if ended.rowcount:
+                self._audit.append(connection, "resumed", destination=destination)
             return ended.rowcount > 0
 
     def of(self, destination: str) -> Pause | None:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from .audit import Audit, of_run
 from .database import Database
 from .schema import plan as plans
 from .schema import run as runs
+
+_IN_PASSING: Final = ("plan", "pull", "opt_out")  # kinds; `segue serve` makes many of the latter two
 
 
 class PlanStatus(StrEnum):
@@ -42,8 +45,9 @@ class StoredPlan:
 class Plans:
     """Stores the heads of plans."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: Audit) -> None:
         self._database = database
+        self._audit = audit
 
     def save(self, plan: StoredPlan) -> None:
         """Store a new plan. An older one of the same destination that was never begun becomes superseded."""
@@ -59,6 +63,13 @@ class Plans:
         with self._database.write() as connection:
             connection.execute(sa.update(plans).where(waiting).values(status=PlanStatus.SUPERSEDED.value))
             connection.execute(sa.insert(plans), row)
+            said = ("operations", "withheld", "guardrails")
+            detail = {
+                "plan": plan.plan_id,
+                "snapshot": plan.snapshot_id,
+                **{name: plan.manifest[name] for name in said if plan.manifest.get(name)},
+            }
+            self._audit.append(connection, "planned", destination=plan.destination, detail=detail)
 
     def get(self, plan_id: str) -> StoredPlan | None:
         """Give a plan, None when there is none of that id."""
@@ -131,8 +142,9 @@ class Run:
 class Runs:
     """Stores runs, newest first when read."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, audit: Audit, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._audit = audit
         self._clock = clock
 
     def start(self, run_id: str, destination: str, kind: str) -> Run:
@@ -165,6 +177,10 @@ class Runs:
                     "report": "{}",
                 },
             )
+            detail = {"kind": kind}
+            self._audit.append(
+                connection, "run started", who=of_run(run_id), destination=destination, detail=detail
+            )
         return run
 
     def note(self, run_id: str, report: Mapping[str, Any]) -> None:
@@ -175,10 +191,17 @@ class Runs:
     def finish(self, run_id: str, *, exit_code: int, report: Mapping[str, Any]) -> None:
         """Store how a run ended: exit codes 0 and 1 are a finished one."""
         status = RunStatus.FINISHED if exit_code in (0, 1) else RunStatus.FAILED
+        this = runs.c.run_id == run_id
         with self._database.write() as connection:
+            ends = connection.execute(sa.select(runs.c.destination).where(this, runs.c.finished_at.is_(None)))
+            if found := ends.one_or_none():
+                said = {"exit_code": exit_code, "snapshot": report.get("snapshot_id")}
+                self._audit.append(
+                    connection, "run ended", who=of_run(run_id), destination=found.destination, detail=said
+                )
             connection.execute(
                 sa.update(runs)
-                .where(runs.c.run_id == run_id)
+                .where(this)
                 .values(
                     finished_at=self._clock(),
                     status=status.value,
@@ -198,9 +221,12 @@ class Runs:
         """Give a run, None when there is none of that id."""
         return next(iter(self._found(sa.select(runs).where(runs.c.run_id == run_id))), None)
 
-    def last_but(self, kind: str) -> Run | None:
-        """Give the newest run of any destination that is of another kind, None when there is none."""
-        return next(iter(self._found(sa.select(runs).where(runs.c.kind != kind).limit(1))), None)
+    def last_whole(self, destination: str | None = None) -> Run | None:
+        """Give the newest run that is more than a look or the opt-outs of a moment, None when there is none."""
+        query = sa.select(runs).where(runs.c.kind.not_in(_IN_PASSING)).limit(1)
+        if destination is not None:
+            query = query.where(runs.c.destination == destination)
+        return next(iter(self._found(query)), None)
 
     def _found(self, query: sa.Select[Any]) -> list[Run]:
         with self._database.read() as connection:

@@ -147,6 +147,8 @@ consent_record = sa.Table(
     sa.Column("withdrawn_at", Instant),
     sa.Column("suppressed_at", Instant),
     sa.Column("released_at", Instant),
+    sa.Column("confirmed_at", Instant, comment="the latest grant whose evidence says that it was confirmed"),
+    sa.Column("resident_at", Instant, comment="known to live where silence is no consent"),
     sa.Column(
         "grant_entry", sa.LargeBinary(16), comment="entry_hash of the grant that granted_at comes from"
     ),
@@ -270,7 +272,7 @@ inbox = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False, comment="as it came; empty once done"),
     sa.Column("signed", sa.Boolean, nullable=False),
     sa.Column("received_at", Instant, nullable=False),
-    sa.Column("status", sa.Text, nullable=False, comment="waiting, done or dead"),
+    sa.Column("status", sa.Text, nullable=False, comment="waiting, hint, done or dead"),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("not_before", Instant, comment="null: does not wait for a time"),
     sa.Column("problem", sa.Text, comment="why the last try failed"),
@@ -308,8 +310,10 @@ audit = sa.Table(
 tombstone = sa.Table(
     "tombstone",
     METADATA,
-    sa.Column("subject_hash", sa.LargeBinary(16), primary_key=True, comment="under the tombstone key"),
-    sa.Column("key_version", sa.Integer, nullable=False),
+    sa.Column("key_version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column(
+        "subject_key", sa.BigInteger, primary_key=True, autoincrement=False, comment="under the tombstone key"
+    ),
     sa.Column("erased_at", Instant, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -320,6 +324,12 @@ erasure = sa.Table(
     sa.Column("erasure_id", sa.Text, primary_key=True),
     sa.Column("requested_at", Instant, nullable=False),
     sa.Column("finished_at", Instant, comment="null: a step is still to be done"),
+    sa.Column(
+        "subject",
+        sa.LargeBinary,
+        nullable=False,
+        comment="JSON: ids and addresses; sealed; empty once finished",
+    ),
     sa.Column("receipt", sa.Text, nullable=False, comment="JSON, without personal data"),
 )
 
@@ -329,8 +339,25 @@ pulled_value = sa.Table(
     sa.Column("destination", sa.Text, primary_key=True),
     sa.Column("address_key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("tag", sa.Text, primary_key=True),
-    sa.Column("value", sa.LargeBinary, nullable=False, comment="JSON text"),
+    sa.Column(
+        "value", sa.LargeBinary, nullable=False, comment="JSON: theirs, and ours that it replaced; sealed"
+    ),
     sa.Column("changed_at", Instant, nullable=False, comment="when it was first seen so"),
+    sqlite_with_rowid=False,
+)
+
+remote_identity = sa.Table(
+    "remote_identity",
+    METADATA,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column(
+        "name_key",
+        sa.BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="of the destination's own name for a contact",
+    ),
+    sa.Column("address_key", sa.BigInteger, nullable=False, comment="where the contact was seen last"),
     sqlite_with_rowid=False,
 )
 

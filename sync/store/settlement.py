@@ -14,12 +14,15 @@ import sqlalchemy as sa
 from ...core.consent import ConsentState
 from ...core.errors import StoreError
 from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
+from .audit import Audit, of_run
 from .baselines import confirm, end
 from .database import Database, insert, insert_columns, remove
 from .destinations import see, write_for
 from .leases import Lease, check
 from .outbox import STEP, OutboxRow
+from .outbox_sealing import seal_changes
 from .schema import microseconds, outbox, rejection, remote
+from .sealing import Sealing
 
 REJECTIONS: Final = pa.schema(
     [("contact_key", pa.int64()), ("operation", pa.string()), ("payload_hash", pa.binary())]
@@ -81,8 +84,12 @@ class Rejection:
 class Settlements:
     """Stores outcomes, and gives the rejections that came of them."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, sealing: Sealing, audit: Audit, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
+        self._sealing = sealing
+        self._audit = audit
         self._clock = clock
 
     def settle(self, lease: Lease, run_id: str, settlements: Sequence[Settlement]) -> None:
@@ -95,17 +102,19 @@ class Settlements:
         now = self._clock()
         with self._database.write() as connection:
             check(connection, lease)
-            _end_rows(connection, lease, settlements)
+            _end_rows(connection, lease, settlements, self._sealing)
             confirm(
                 connection,
                 lease.destination,
                 {each.row.contact_key: each.baseline for each in settlements if each.baseline is not None},
+                self._sealing,
             )
             end(connection, lease.destination, [key for each in settlements for key in each.ended])
             _see(connection, lease.destination, settlements, now)
             _forget_rejections(connection, lease.destination, settlements)
             rejected = [each for each in settlements if _is(each, OutcomeStatus.REJECTED)]
             _reject(connection, lease.destination, run_id, rejected, now)
+            self._tell(connection, lease, run_id, settlements)
 
     def doubt(
         self,
@@ -127,8 +136,10 @@ class Settlements:
             # Whom a move in doubt brought where is asked at the ESP.
             written = [row for row in rows if row.operation in {Operation.CREATE, Operation.UPDATE}]
             write_for(connection, lease.destination, {row.address_key: row.contact_key for row in written})
-            confirm(connection, lease.destination, states)
+            confirm(connection, lease.destination, states, self._sealing)
             connection.execute(sa.delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
+            doubted = {"in doubt": [row.contact_key for row in rows]}
+            self._audit.append(connection, "settled", destination=lease.destination, subjects=doubted)
 
     def stream_rejections(self, destination: str) -> Iterator[pa.RecordBatch]:
         """Give every rejection as batches of REJECTIONS, in no order."""
@@ -178,20 +189,38 @@ class Settlements:
         if contact_key is not None:
             which.append(rejection.c.contact_key == contact_key)
         with self._database.write() as connection:
-            return connection.execute(sa.delete(rejection).where(*which)).rowcount
+            forgiven = sa.delete(rejection).where(*which).returning(rejection.c.contact_key)
+            keys = connection.execute(forgiven).scalars().all()
+            if keys:
+                self._audit.append(connection, "retried", destination=destination, subjects=keys)
+            return len(keys)
 
     def restate(self, lease: Lease, states: Mapping[int, ContactState]) -> None:
         """Store what was seen at the destination as what it confirmed, in one transaction."""
         with self._database.write() as connection:
             check(connection, lease)
-            confirm(connection, lease.destination, states)
+            confirm(connection, lease.destination, states, self._sealing)
+            self._audit.append(connection, "restated", destination=lease.destination, subjects=states.keys())
+
+    def _tell(
+        self, connection: sa.Connection, lease: Lease, run_id: str, settlements: Sequence[Settlement]
+    ) -> None:
+        concerned: dict[str, list[int]] = {}
+        for each in settlements:
+            words = f"{each.row.operation.value} {each.outcome.status.value}"
+            concerned.setdefault(words, []).append(each.row.contact_key)
+        self._audit.append(
+            connection, "settled", who=of_run(run_id), destination=lease.destination, subjects=concerned
+        )
 
 
 def _is(settlement: Settlement, status: OutcomeStatus) -> bool:
     return settlement.outcome.status is status
 
 
-def _end_rows(connection: sa.Connection, lease: Lease, settlements: Sequence[Settlement]) -> None:
+def _end_rows(
+    connection: sa.Connection, lease: Lease, settlements: Sequence[Settlement], sealing: Sealing
+) -> None:
     """Take settled rows out of the outbox, and put in anew what comes again."""
     ended = [each for each in settlements if not _is(each, OutcomeStatus.ACCEPTED)]
     here = sa.delete(outbox).where(outbox.c.destination == lease.destination)
@@ -204,7 +233,8 @@ def _end_rows(connection: sa.Connection, lease: Lease, settlements: Sequence[Set
     again = [_again(each) for each in ended if each.outcome.status in _AGAIN]
     if again:
         columns = {name: [row[name] for row in again] for name in again[0]}
-        insert_columns(connection, outbox, columns, {"destination": lease.destination}, on_conflict=None)
+        sealed = seal_changes(sealing, lease.destination, columns)
+        insert_columns(connection, outbox, sealed, {"destination": lease.destination}, on_conflict=None)
 
 
 def _again(settlement: Settlement) -> dict[str, object]:

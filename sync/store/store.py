@@ -3,7 +3,7 @@
 What is remembered, and how, is in the modules that its attributes come from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -13,21 +13,30 @@ import sqlalchemy as sa
 from ...core.config import Project, resolve_secret
 from ...core.errors import ConfigError
 from ...core.model import ContactState
+from .audit import Audit
 from .baselines import Baselines
 from .consents import Consents
 from .database import Database, insert, parse_url
 from .destinations import Destinations
+from .encryption import Rotation, prove, rotate
+from .erasures import Erasures
 from .inbox import Inbox
 from .keys import ContactKeys, load_or_create_key
 from .leases import Leases
 from .outbox import Outbox
 from .pauses import Pauses
+from .pulled import Pulled
+from .purging import Purging
 from .runs import Plans, Runs
 from .schema import fact
+from .sealing import Sealing, parse_keys
 from .settlement import Settlements
+from .tokens import Tokens
+from .tombstones import Tombstones
 from .turns import AccountTurns
 
 _FINGERPRINT = "contact_key_fingerprint"
+_FINGERPRINT_QUERY = sa.select(fact.c.value).where(fact.c.name == _FINGERPRINT)
 _TOLD_FOR_WHOM = "told_for_whom_addresses_were_written"
 
 
@@ -38,20 +47,29 @@ def _now() -> datetime:
 class Store:
     """An open store. Safe to share between threads; close it, or use it in a `with`."""
 
-    def __init__(self, database: Database, keys: ContactKeys, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, keys: ContactKeys, sealing: Sealing, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self.keys = keys
-        self.baselines = Baselines(database)
-        self.destinations = Destinations(database, clock)
-        self.consents = Consents(database, clock)
-        self.plans = Plans(database)
-        self.outbox = Outbox(database, clock)
-        self.inbox = Inbox(database, clock)
-        self.settlements = Settlements(database, clock)
-        self.runs = Runs(database, clock)
+        self.sealing = sealing
+        self.audit = Audit(database, keys.derived("audit"), clock)
+        self.baselines = Baselines(database, sealing)
+        self.destinations = Destinations(database, self.audit, clock)
+        self.consents = Consents(database, sealing, self.audit, clock)
+        self.plans = Plans(database, self.audit)
+        self.outbox = Outbox(database, sealing, self.audit, clock)
+        self.inbox = Inbox(database, sealing, clock)
+        self.tokens = Tokens(database, self.audit, clock)
+        self.settlements = Settlements(database, sealing, self.audit, clock)
+        self.runs = Runs(database, self.audit, clock)
         self.leases = Leases(database, clock)
         self.turns = AccountTurns(database)
-        self.pauses = Pauses(database, clock)
+        self.pauses = Pauses(database, self.audit, clock)
+        self.pulled = Pulled(database, keys, sealing, self.audit)
+        self.tombstones = Tombstones(database, keys, self.audit, clock)
+        self.purging = Purging(database, self.audit)
+        self.erasures = Erasures(database, keys, sealing, self.audit, self.tombstones, clock)
 
     @classmethod
     def open(
@@ -59,18 +77,20 @@ class Store:
         url: str,
         *,
         key: Callable[[bool], ContactKeys],
+        encryption: Sequence[bytes] = (),
         clock: Callable[[], datetime] = _now,
         busy_seconds: float = 30,
     ) -> "Store":
         """Open or make a store, with its tables brought up to date.
 
-        `key` is asked for the contact keys and told whether the store is new. `busy_seconds` is how long to wait for
-        another process that writes. Raises StoreError when the database cannot be used, and ConfigError when the
-        key is not the one that the store was made with.
+        `key` is asked for the contact keys and told whether the store is new. `encryption` are the keys of what is
+        encrypted, the newest first. `busy_seconds` is how long to wait for another process that writes. Raises
+        StoreError when the database cannot be used, and ConfigError when the keys are not the store's.
         """
         database = Database(parse_url(url), busy_seconds=busy_seconds)
         try:
-            store = cls(database, _proved(database, key), clock)
+            sealing = prove(database, encryption, new_store=_fingerprint(database) is None)
+            store = cls(database, _proved(database, key), sealing, clock)
             store._tell_for_whom()
         except BaseException:
             database.close()
@@ -86,7 +106,9 @@ class Store:
                 return load_or_create_key(path, new_store=new_store)
             return ContactKeys.parse(resolve_secret(project.contact_key, project.folder))
 
-        return cls.open(project.store_url(), key=key)
+        secret = project.encryption_key
+        encryption = parse_keys(resolve_secret(secret, project.folder)) if secret else ()
+        return cls.open(project.store_url(), key=key, encryption=encryption)
 
     def _tell_for_whom(self) -> None:
         """Have an older store say for whom addresses were written, which takes the secret; once, and safe to kill."""
@@ -109,6 +131,10 @@ class Store:
         with self._database.write() as connection:
             connection.execute(insert(connection, fact, on_conflict="ignore"), told)
 
+    def rotate_key(self, progress: Callable[[str, int], None]) -> Rotation:
+        """Bring every sealed value under the newest key; nobody else may write to the store with an older one."""
+        return rotate(self._database, self.sealing, self.audit, progress)
+
     def close(self) -> None:
         """Let the database go."""
         self._database.close()
@@ -122,16 +148,19 @@ class Store:
         self.close()
 
 
-def _proved(database: Database, key: Callable[[bool], ContactKeys]) -> ContactKeys:
-    query = sa.select(fact.c.value).where(fact.c.name == _FINGERPRINT)
+def _fingerprint(database: Database) -> str | None:
     with database.read() as connection:
-        known = connection.execute(query).scalar()
+        return connection.execute(_FINGERPRINT_QUERY).scalar()
+
+
+def _proved(database: Database, key: Callable[[bool], ContactKeys]) -> ContactKeys:
+    known = _fingerprint(database)
     keys = key(known is None)
     if known is None:
         with database.write() as connection:
             row = {"name": _FINGERPRINT, "value": keys.fingerprint()}
             connection.execute(insert(connection, fact, on_conflict="ignore"), row)
-            known = connection.execute(query).scalar_one()
+            known = connection.execute(_FINGERPRINT_QUERY).scalar_one()
     if known != keys.fingerprint():
         raise ConfigError(
             "contact_key: the contact key does not match this store. Restore the key that the store was made with, "

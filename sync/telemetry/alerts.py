@@ -180,7 +180,8 @@ def _post(project: Project, alert: AlertConfig, message: Message) -> list[str]:
     )
     try:
         url = resolve_secret(alert.url, project.folder)
-        WALL.learn([url])
+        # Also without scheme and host, which are logged apart from the rest at the most talkative level.
+        WALL.learn([url, url.partition("://")[2].partition("/")[2]])
         trying(_send, url, message.body(alert.format))
     except ConfigError as error:
         why = error.message

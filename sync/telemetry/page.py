@@ -69,6 +69,7 @@ def page(run: Run, project: str) -> str:
         parts=list(_parts(run)),
         details=list(_details(run)),
         versions={"segue": "", **report.get("versions", {})},
+        audit=report.get("audit", ""),
     )
 
 

@@ -12,6 +12,7 @@ import structlog
 from ...core.config import Project
 from ...core.errors import ConfigError, SegueError
 from ..report import Report
+from ..store.audit import acting, of_run
 from ..store.runs import RunStatus
 from ..store.store import Store
 from . import alerts, metrics
@@ -34,6 +35,7 @@ def watched(project: Project, store: Store, kind: str, report: Report) -> Iterat
     with (
         structlog.contextvars.bound_contextvars(run_id=report.run_id, destination=report.destination),
         span("run", kind=kind, run_id=report.run_id, destination=report.destination),
+        acting(of_run(report.run_id)),
     ):
         store.runs.start(report.run_id, report.destination, kind)
         _LOG.info("run_started", kind=kind, snapshot_id=report.snapshot_id)
@@ -48,6 +50,7 @@ def watched(project: Project, store: Store, kind: str, report: Report) -> Iterat
 def concluded(project: Project, store: Store, report: Report) -> None:
     """Store how a run ended, then tell it."""
     code = report.exit_code
+    report.audit = str(store.audit.head())
     store.runs.finish(report.run_id, exit_code=code, report=report.as_json())
     _LOG.log(
         _LEVELS.get(code, _ERROR),

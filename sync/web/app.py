@@ -4,6 +4,8 @@ Nothing is decided here about a message or a contact.
 """
 
 import secrets
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -20,10 +23,16 @@ from ...core.config import Project, resolve_secret
 from ...core.errors import ConfigError, Problem
 from ..serving import Serving
 from ..store.store import Store
+from .api import Api, refusal
+from .hurry import HurriedProtocol
 from .receiver import Door, Receiver
 
 _TOKEN_LENGTH: Final = 32
-_AT_ONCE: Final = 200  # connections; more are told to come again, which every sender does
+_AT_ONCE: Final = 500  # connections; more are told to come again, which every sender does
+_BACKLOG: Final = 2_048  # connections that wait to be accepted
+_HEADERS: Final = 16 * 1024  # bytes of a request's line and headers
+_SWITCH: Final = 0.001  # seconds for which a thread that works off may keep the one at the doors waiting
+_GRACE: Final = 10  # seconds that requests under way are given at the end
 
 
 def doors(project: Project) -> list[Door]:
@@ -58,10 +67,6 @@ def doors(project: Project) -> list[Door]:
         found.append(Door(destination=destination, token=token, webhooks=webhooks, secrets=signed))
     if problems:
         raise ConfigError.of(problems)
-    if not found:
-        raise ConfigError(
-            "No destination in segue.yml has `webhooks`, so there is nothing to listen for. docs/webhooks.md shows how."
-        )
     return found
 
 
@@ -75,21 +80,51 @@ def serve(project: Project, store: Store, announce: Callable[[str, int], None]) 
     open_doors = doors(project)
     serving = Serving(project, store, {door.destination: door.webhooks for door in open_doors})
     receiver = Receiver(open_doors, store.inbox, clock=lambda: datetime.now(UTC), stored=serving.came)
+    api = Api(project, store, receiver)
+
+    async def health(_: Request) -> JSONResponse:
+        well = receiver.healthy and serving.healthy
+        return JSONResponse({"status": "ok" if well else "failing"}, status_code=200 if well else 503)
+
     config = uvicorn.Config(
-        Starlette(routes=[receiver.route(), Route("/health", _health)]),
+        Starlette(
+            routes=[Route("/healthz", health), *receiver.routes(), *api.routes()],
+            exception_handlers={HTTPException: refusal},
+        ),
         host=project.serve.host,
         port=project.serve.port,
+        http=HurriedProtocol,
+        ws="none",
+        lifespan="off",
         log_config=None,
+        log_level="error",  # what is not HTTP is not worth a line each
         access_log=False,  # a path holds a token
         server_header=False,
-        lifespan="off",
         limit_concurrency=_AT_ONCE,
+        h11_max_incomplete_event_size=_HEADERS,
+        timeout_graceful_shutdown=_GRACE,
     )
-    with _started(serving.start, serving.stop), _started(receiver.start, receiver.stop):
-        server = uvicorn.Server(config)
-        listener = config.bind_socket()
+    sys.setswitchinterval(_SWITCH)
+    with (
+        _listening(project) as listener,
+        _started(serving.start, serving.stop),
+        _started(receiver.start, receiver.stop),
+    ):
         announce(project.serve.host, listener.getsockname()[1])
-        server.run([listener])
+        uvicorn.Server(config).run([listener])
+
+
+def _listening(project: Project) -> socket.socket:
+    """Give a socket at which nobody is turned away from now on."""
+    host, port = project.serve.host, project.serve.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise ConfigError(
+            f"{project.place('serve')}: cannot listen on {host}, port {port}: {why}. Does another `segue serve` run?"
+        ) from None
 
 
 @contextmanager
@@ -99,7 +134,3 @@ def _started(start: Callable[[], None], stop: Callable[[], None]) -> Iterator[No
         yield
     finally:
         stop()
-
-
-async def _health(_: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok"})

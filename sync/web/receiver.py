@@ -2,12 +2,16 @@
 
 Decisions. A message is answered with 200 only after its transaction is on disk: an ESP that hears less sends again, and
 one that hears 200 too early never does. Messages that arrive together share a transaction, because a commit takes the
-disk as long for one as for a hundred. A wrong path is answered as if nothing were there. What is refused is counted and
-never logged in its words: whoever forges it chooses them.
+disk as long for one as for a hundred. A wrong path is answered as if nothing were there, and before a byte of the body is
+read. What is refused is counted and never logged in its words: whoever forges it chooses them.
+
+Limits are generous to ESPs, who come again after a 429 anyway, and are no wall for them: whoever fails to prove themselves
+uses up the allowance of their own address alone, and a proved message is never refused for what others did.
 """
 
 import asyncio
 import hmac
+import math
 import queue
 import threading
 from collections import Counter
@@ -24,6 +28,8 @@ from starlette.routing import Route
 from ...connectors.webhooks import ForgedError, MalformedError, Webhooks
 from ...core.errors import SegueError
 from ..store.inbox import Inbox, Message
+from ..unforeseen import as_ours
+from .limits import Allowance, peer_of
 
 _LOG = structlog.get_logger(__name__)
 
@@ -32,6 +38,9 @@ LARGEST: Final = 256 * 1024
 SECONDS: Final = 10.0
 """How long a body may take to arrive: senders give up after as long."""
 _WAITING: Final = 10_000  # messages on their way to the disk; more are refused, and sent again
+_DOOR: Final = (1_000, 5_000)  # messages a second of one destination, and at once
+_FAILURES: Final = (5, 100)  # of one address, a second and at once; then it hears 429 whatever it tries
+_LOGGED: Final = (1, 20)  # refusals that are logged of one destination and status; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +56,11 @@ class Door:
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
     """A message that is not taken in, and the HTTP status that says so."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, *, retry_after: float = 0.0) -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        self.retry_after = retry_after
 
 
 class Receiver:
@@ -67,11 +77,28 @@ class Receiver:
         self._doors: Mapping[str, Door] = {door.destination: door for door in doors}
         self._clock = clock
         self._scribe = _Scribe(inbox, stored)
+        self._messages, self._failures, self._logged = (
+            Allowance(rate=rate, burst=burst) for rate, burst in (_DOOR, _FAILURES, _LOGGED)
+        )
+        self.taken: Counter[str] = Counter()
+        """Messages that were acknowledged, by destination, those that came again as well."""
         self.refusals: Counter[tuple[str, int]] = Counter()
+        """Requests that were refused, by destination and status; no destination where the path is nobody's."""
 
-    def route(self) -> Route:
-        """Give the one route; GET is the probe by which ESPs try a new webhook."""
-        return Route("/webhooks/{destination}/{token}", self._answer, methods=["GET", "POST"])
+    def routes(self) -> list[Route]:
+        """Give the routes; GET is the probe by which ESPs try a new webhook.
+
+        A number after a path makes another address of the same door, for a second webhook while one replaces another.
+        """
+        path = "/webhooks/{destination}/{token}"
+        return [
+            Route(each, self._answer, methods=["GET", "POST"]) for each in (path, f"{path}/{{number:int}}")
+        ]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether messages can be stored, as far as it is known."""
+        return self._scribe.alive
 
     def start(self) -> None:
         """Begin to take in."""
@@ -84,20 +111,32 @@ class Receiver:
     async def _answer(self, request: Request) -> Response:
         destination = request.path_params["destination"]
         try:
-            door = self._door(destination, request.path_params["token"])
+            door = self._door(destination, request)
             if request.method == "POST":
                 await self._take(door, request)
+                self.taken[destination] += 1
         except Refused as refused:
-            known = destination if destination in self._doors else ""
-            self.refusals[known, refused.status] += 1
-            _LOG.info("webhook_refused", destination=known, status=refused.status, why=refused.why)
-            return Response(status_code=refused.status)
+            return self._refusal(refused, destination, request)
         except ClientDisconnect:
             return Response(status_code=400)
+        except Exception as error:  # noqa: BLE001 - its own message could quote what was posted
+            _LOG.error("webhook_failed", why=as_ours(error).message)
+            return Response(status_code=500)
         return Response(status_code=200)
 
-    def _door(self, destination: str, token: str) -> Door:
-        door = self._doors.get(destination)
+    def _refusal(self, refused: Refused, destination: str, request: Request) -> Response:
+        status, again = refused.status, refused.retry_after
+        if status < 500 and not again and (again := self._failures.take(peer_of(request))):
+            status = 429
+        known = destination if destination in self._doors else ""
+        self.refusals[known, status] += 1
+        if not self._logged.take(f"{known} {status}"):
+            _LOG.info("webhook_refused", destination=known, status=status, why=refused.why)
+        headers = {"Retry-After": str(math.ceil(again))} if again else None
+        return Response(status_code=status, headers=headers)
+
+    def _door(self, destination: str, request: Request) -> Door:
+        door, token = self._doors.get(destination), request.path_params["token"]
         # Compared also where there is no such door: the answer takes as long.
         expected = door.token if door else "-" * 43
         if not hmac.compare_digest(expected.encode(), token.encode()) or door is None:
@@ -111,6 +150,8 @@ class Receiver:
                 door.webhooks.prove(request.headers, body, secrets=door.secrets, now=self._clock())
             except ForgedError as error:
                 raise Refused(401, error.message) from None
+        if again := self._messages.take(door.destination):
+            raise Refused(429, "more messages than one destination has", retry_after=again)
         content_type = request.headers.get("content-type", "")
         try:
             events = door.webhooks.read(body, content_type)
@@ -178,6 +219,10 @@ class _Scribe:
         self._waiting.put(None)
         self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     async def store(self, message: Message) -> None:
         """Return when the message is on disk; raise Refused when it is not."""
         loop = asyncio.get_running_loop()
@@ -185,11 +230,11 @@ class _Scribe:
         try:
             self._waiting.put_nowait(waiting)
         except queue.Full:
-            raise Refused(503, "more messages than can be stored") from None
+            raise Refused(503, "more messages than can be stored", retry_after=1) from None
         try:
             await waiting.kept
         except SegueError:
-            raise Refused(503, "a store that cannot be written") from None
+            raise Refused(503, "a store that cannot be written", retry_after=1) from None
 
     def _work(self) -> None:
         ending = False
@@ -203,13 +248,13 @@ class _Scribe:
                 self._store(batch)
 
     def _store(self, batch: Sequence[_Waiting]) -> None:
-        error: Exception | None = None
+        error: SegueError | None = None
         try:
             self._inbox.put([each.message for each in batch])
-        except SegueError as failure:
-            _LOG.error("webhooks_not_stored", messages=len(batch), why=failure.message)
-            error = failure
-        for each in batch:
-            each.tell(error)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the senders hear it and come again
+            error = failure if isinstance(failure, SegueError) else as_ours(failure)
+            _LOG.error("webhooks_not_stored", messages=len(batch), why=error.message)
         if error is None:
             self._stored({each.message.destination for each in batch})
+        for each in batch:
+            each.tell(error)

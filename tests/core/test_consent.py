@@ -10,10 +10,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from segue.core import consent
-from segue.core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState
+from segue.core.consent import ConsentAct, ConsentEntry, ConsentRecord, ConsentState, Regime
 
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 PROOF = {"form": "checkout", "text": "v3"}
+CONFIRMED = {"form": "checkout", "confirmed_at": "2026-01-01T10:00:00Z"}
 
 # Few distinct instants, so that ties and every order of acts come up all the time.
 instants = st.integers(0, 6).map(lambda day: DAY_ZERO + timedelta(days=day))
@@ -22,7 +23,7 @@ entries = st.builds(
     act=st.sampled_from(ConsentAct),
     occurred_at=instants,
     source=st.sampled_from(["shop", "mailchimp", "import"]),
-    evidence=st.sampled_from([{}, {"form": "  "}, PROOF]),
+    evidence=st.sampled_from([{}, {"form": "  "}, PROOF, CONFIRMED]),
 )
 histories = st.lists(entries, max_size=6)
 records = st.builds(
@@ -280,3 +281,58 @@ def test_a_request_is_pending_until_it_is_confirmed() -> None:
     assert consent.effective(asked) is ConsentState.PENDING
     confirmed = consent.merge(asked, ConsentRecord(granted_at=DAY_ZERO + timedelta(hours=1)))
     assert consent.effective(confirmed) is ConsentState.SUBSCRIBED
+
+
+DEPARTED = {ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}
+
+
+@quickly
+@given(histories)
+def test_a_confirmed_grant_is_a_grant(history: list[ConsentEntry]) -> None:
+    known = RULES.merged(history)
+    assert known.confirmed_at is None or (known.granted_at and known.granted_at >= known.confirmed_at)
+
+
+@quickly
+@given(histories, st.sampled_from(Regime))
+def test_who_left_has_left_under_every_regime(history: list[ConsentEntry], regime: Regime) -> None:
+    known = RULES.merged(history)
+    assert (consent.effective(known, regime) in DEPARTED) == (consent.effective(known) in DEPARTED)
+
+
+@quickly
+@given(histories)
+def test_silence_is_the_only_thing_that_an_opt_out_law_reads_otherwise(history: list[ConsentEntry]) -> None:
+    known = RULES.merged(history)
+    asked = consent.effective(known)
+    silent = asked is ConsentState.UNKNOWN and not any(e.act is ConsentAct.RESIDENCE for e in history)
+    expected = ConsentState.SUBSCRIBED if silent else asked
+    assert consent.effective(known, Regime.OPT_OUT) is expected
+
+
+@quickly
+@given(histories)
+def test_under_double_opt_in_nobody_is_subscribed_who_did_not_confirm(history: list[ConsentEntry]) -> None:
+    known = RULES.merged(history)
+    confirmed = any(e.act is ConsentAct.GRANT and "confirmed_at" in e.evidence for e in history)
+    state = consent.effective(known, Regime.DOUBLE_OPT_IN)
+    assert confirmed or state is not ConsentState.SUBSCRIBED
+    if consent.effective(known) is ConsentState.SUBSCRIBED:
+        assert state in {ConsentState.SUBSCRIBED, ConsentState.PENDING}
+
+
+@quickly
+@given(histories)
+def test_a_basis_written_down_changes_nothing(history: list[ConsentEntry]) -> None:
+    without = [each for each in history if each.act is not ConsentAct.BASIS]
+    assert RULES.merged(without) == RULES.merged(history)
+
+
+@quickly
+@given(histories, st.sampled_from(Regime))
+def test_the_act_that_decides_is_one_of_those_that_are_known(
+    history: list[ConsentEntry], regime: Regime
+) -> None:
+    decided = consent.verdict(RULES.merged(history), regime)
+    said = {(each.act, each.occurred_at) for each in history}
+    assert decided.act is None or (decided.act, decided.at) in said

@@ -386,3 +386,45 @@ def test_values_of_wider_columns_than_declared_are_written_too(load: Loader, sna
     tables = {**snapshot.tables([]), "profiles": snapshot.register("wider", wider)}
     row = snapshot.con.to_pyarrow(load.fields("trait: revenue").project(**tables)).to_pylist()[0]
     assert row["fields"] == '{"SG_REVENUE":"12345678901234567890.5"}'
+
+
+DIRECTIONS = """\
+connector: mailchimp
+fields:
+  - {direction: pull, tag: TOPIC, trait: topic, label: A, purpose: tests}
+  - {trait: revenue, direction: both, conflict: newest, label: B, purpose: tests, tag: SG_B}
+"""
+
+
+def test_a_pulled_field_is_no_field_of_ours(load: Loader) -> None:
+    mapping = load(DIRECTIONS)
+    assert [field.spec.tag for field in mapping.fields] == ["SG_B"]
+    assert [(field.tag, field.trait) for field in mapping.pulled] == [("TOPIC", "topic")]
+    assert [spec.tag for spec in mapping.schema().fields] == ["SG_B"]
+    assert mapping.yielding == ("SG_B",)
+    assert mapping.read_back == ("SG_B", "TOPIC")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{direction: pull, tag: T, label: C, purpose: tests, segment: loyal}", "needs `tag`"),
+        ("{direction: pull, trait: topic, label: C, purpose: tests}", "needs `tag`"),
+        ("{direction: pull, tag: T, trait: Shoe Size, label: C, purpose: tests}", "no name for a trait"),
+        ("{direction: pull, tag: T, trait: t, label: C, purpose: tests, default: x}", "is not written"),
+        ("{direction: pull, tag: TOPIC, trait: t, label: C, purpose: tests}", "pulled already"),
+        ("{direction: pull, tag: SG_B, trait: t, label: C, purpose: tests}", "written already"),
+        ("{direction: pull, tag: T, trait: topic, label: C, purpose: tests}", "pulled already"),
+        ("{direction: both, trait: first_name, label: C, purpose: tests}", "belong together"),
+        ("{conflict: ours, trait: first_name, label: C, purpose: tests}", "belong together"),
+        (
+            "{direction: both, conflict: theirs, drift: accept, trait: first_name, label: C, purpose: tests}",
+            "says already",
+        ),
+    ],
+)
+def test_a_direction_that_makes_no_sense_is_said(load: Loader, line: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        load(f"{DIRECTIONS}  - {line}\n")
+    assert len(caught.value.problems) == 1
+    assert "mailchimp.yml:5" in caught.value.problems[0].where

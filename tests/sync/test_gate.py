@@ -9,18 +9,26 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segue.core.consent import ConsentRecord, ConsentState, effective, merge
+from segue.core.consent import ConsentRecord, ConsentState, Regime, effective, merge
 from segue.core.errors import ConsentError
 from segue.core.model import Change, Grant, Operation, Outcome, OutcomeStatus, WithheldReason
-from segue.sync.gate import INSTANTS, SENTENCES, Standing, admit, certify, decide, of_former
+from segue.sync.gate import INSTANTS, SENTENCES, Standing, admit, basis_in, certify, decide, of_former
 
 DAY_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 GRANT = Grant(granted_at=DAY_ZERO, source="shop", evidence={"form": "checkout"})
 DEPARTED = {ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}
 instants = st.integers(0, 5).map(lambda day: DAY_ZERO + timedelta(days=day))
+
+
+def _confirmed_is_granted(record: ConsentRecord) -> ConsentRecord:
+    """As `record` and `merge` make them: who confirmed a grant gave one."""
+    said = [at for at in (record.granted_at, record.confirmed_at) if at]
+    return dataclasses.replace(record, granted_at=max(said, default=None))
+
+
 records = st.builds(
     ConsentRecord, **{slot.name: st.none() | instants for slot in dataclasses.fields(ConsentRecord)}
-)
+).map(_confirmed_is_granted)
 standings = st.builds(
     Standing,
     record=records,
@@ -34,23 +42,66 @@ def _change(operation: Operation, **more: Any) -> Change:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(records, min_size=1, max_size=60))
-def test_a_set_is_decided_by_the_function_that_decides_for_one(known: list[ConsentRecord]) -> None:
+@given(st.lists(records, min_size=1, max_size=20))
+def test_a_set_is_decided_by_the_function_that_decides_for_one(some: list[ConsentRecord]) -> None:
+    known = [(record, regime) for record in some for regime in Regime]
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'").fetchall()
     columns = ", ".join(f"{name} TIMESTAMP" for name in INSTANTS)
-    con.execute(f"CREATE TABLE records (contact_key BIGINT, {columns})").fetchall()
+    con.execute(f"CREATE TABLE records (contact_key BIGINT, law VARCHAR, {columns})").fetchall()
     con.executemany(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO records VALUES (?, ?{', ?' * len(INSTANTS)})",
         [
-            [key, *(at and at.replace(tzinfo=None) for at in dataclasses.astuple(record))]
-            for key, record in enumerate(known)
+            [key, regime.value, *(at and at.replace(tzinfo=None) for at in dataclasses.astuple(record))]
+            for key, (record, regime) in enumerate(known)
         ],
     ).fetchall()
-    decide(con, "records", "states")
-    decided = dict(con.execute("SELECT contact_key, state FROM states").fetchall())
+    decide(con, "records", "states", regime="law")
+    rows = con.execute("SELECT contact_key, state FROM states").fetchall()
+    decided = dict(rows)
+    assert len(rows) == len(known)
+    con.execute("CREATE VIEW fewer AS SELECT * EXCLUDE (confirmed_at, resident_at) FROM records").fetchall()
+    decide(con, "fewer", "states")
+    plain = dict(con.execute("SELECT contact_key, state FROM states").fetchall())
     con.close()
-    assert decided == {key: effective(record).value for key, record in enumerate(known)}
+    assert decided == {key: effective(record, regime).value for key, (record, regime) in enumerate(known)}
+    assert plain == {key: effective(record).value for key, (record, _) in enumerate(known)}
+
+
+@given(records, st.sampled_from(Regime))
+def test_no_law_lets_anybody_be_mailed_who_left_or_was_asked(record: ConsentRecord, regime: Regime) -> None:
+    """A project's regimes can only take the grant's place: of whom anything else is known, opt-in decides."""
+    asked = effective(record)
+    if asked is not ConsentState.UNKNOWN:
+        assert effective(record, Regime.OPT_OUT) is asked
+    assert (asked in DEPARTED) == (effective(record, regime) in DEPARTED)
+    if effective(record, Regime.DOUBLE_OPT_IN) is ConsentState.SUBSCRIBED:
+        assert record.confirmed_at is not None
+
+
+@given(standings, st.sampled_from(["US", "FR", None]), st.booleans())
+def test_a_create_without_a_grant_rests_on_the_law_of_its_country_and_nothing_else(
+    standing: Standing, country: str | None, double_opt_in: bool
+) -> None:
+    regime = Regime.OPT_OUT if country == "US" else Regime.OPT_IN
+    basis = basis_in(country, regime, DAY_ZERO)
+    standing = dataclasses.replace(standing, regime=regime, basis=basis)
+    answer = admit(_change(Operation.CREATE), standing, double_opt_in=double_opt_in)
+    if isinstance(answer, Change) and answer.grant is not GRANT:
+        assert effective(standing.record) is ConsentState.UNKNOWN
+        assert standing.remote not in DEPARTED
+        assert answer.grant is not None
+        assert answer.grant.evidence == {"country": "US", "setting": "consent.regimes.US: opt_out"}
+        certify([answer])
+    if effective(standing.record) is ConsentState.UNKNOWN and standing.record.resident_at is not None:
+        assert isinstance(answer, Outcome)
+
+
+def test_an_opt_out_law_without_a_basis_creates_nobody() -> None:
+    standing = Standing(record=ConsentRecord(), remote=None, grant=None, regime=Regime.OPT_OUT)
+    assert isinstance(admit(_change(Operation.CREATE), standing, double_opt_in=False), Outcome)
+    assert basis_in("FR", Regime.OPT_IN, DAY_ZERO) is None
+    assert basis_in(None, Regime.OPT_OUT, DAY_ZERO) is None
 
 
 @given(records, records)

@@ -4,8 +4,8 @@ Here are the account's door (keys, limits, forced errors), the root endpoints, a
 by themselves. Rules about members are in `audience.py`, shapes in `answers.py`, webhooks in `webhooks.py`.
 
 An emulator that is kinder than the real thing is a bug. What no source settles has an adversarial setting, the default,
-that takes the worst; the permissive one refuses no raise of consent at all. Not emulated: campaigns, and so their
-webhooks, reports, batch webhooks, interests, saved segments, e-commerce.
+that takes the worst; the permissive one refuses no raise of consent at all. Not emulated: the making of campaigns, and so
+their webhooks, batch webhooks, interests, saved segments, e-commerce.
 """
 
 import base64
@@ -25,6 +25,7 @@ from .audience import Audience, Member
 from .jobs import MAXIMUM_PENDING, Job, JobOperation, Jobs
 from .lists import ListEndpoints
 from .members import MemberEndpoints
+from .reports import ReportEndpoints
 from .webhooks import WebhookEndpoints
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
@@ -80,6 +81,7 @@ class MailchimpEmulator(Emulator):
         self._first = settings or Settings()
         self._refusals = 0
         self._webhooks = WebhookEndpoints(lambda: self.account, self.sender)
+        self._reports = ReportEndpoints(lambda: self.account)
         self.clear()
 
     def clear(self) -> None:
@@ -87,6 +89,7 @@ class MailchimpEmulator(Emulator):
         self.account = Account(self._first, self.clock)
         self._jobs = Jobs()
         self._webhooks.clear()
+        self._reports.clear()
         self._refusals = 0
 
     @property
@@ -108,6 +111,7 @@ class MailchimpEmulator(Emulator):
             *lists.endpoints(),
             *members.endpoints(),
             *self._webhooks.endpoints(),
+            *self._reports.endpoints(),
         ]
 
     # The door
@@ -296,6 +300,15 @@ class MailchimpEmulator(Emulator):
                     where.confirm(member, now)
                 case PersonAct.ERASE:
                     where.erase(member, "user")
+                case PersonAct.OPEN:
+                    self._reports.act(where, member, "open", now)
+                case PersonAct.CLICK:
+                    self._reports.act(where, member, "click", now)
+
+    def send_campaign(self) -> str:
+        """Send a campaign to everyone who is subscribed to the account's first audience; give its id."""
+        with self.lock:
+            return self._reports.send(self.audience, self.clock.now()).id
 
 
 def _dump(audience: Audience, *, count: int, offset: int, address: str | None) -> dict[str, Any]:

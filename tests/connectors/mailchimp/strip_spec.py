@@ -33,6 +33,8 @@ ENDPOINTS = {
     "/lists/{list_id}/tag-search": "get",
     "/lists/{list_id}/webhooks": "get post",
     "/lists/{list_id}/webhooks/{webhook_id}": "get patch delete",
+    "/reports": "get",
+    "/reports/{campaign_id}/email-activity": "get",
 }
 Schema = dict[str, Any]
 FACTS = ("type", "enum", "format", "maximum", "minimum", "required")

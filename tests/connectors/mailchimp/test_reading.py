@@ -1,5 +1,6 @@
 """Members pulled and read: their states, nobody missed, and no address in a path."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from segue.connectors.emulator import PersonAct
@@ -26,7 +27,7 @@ def test_pull_shows_everyone_the_archived_too_with_their_states(
     act(mailchimp, PersonAct.UNSUBSCRIBE, 1)
     act(mailchimp, PersonAct.BOUNCE, 2)
     archive(mailchimp, 3)
-    found = {contact.address: contact for page in connector.pull(None) for contact in page}
+    found = {contact.address: contact for page in connector.pull(None) for contact in page.contacts}
     assert {each: found[address(each)].state.value for each in range(4)} == {
         0: "subscribed",
         1: "unsubscribed",
@@ -57,8 +58,9 @@ def test_pull_asks_for_changes_since_then_with_an_overlap_in_a_form_mailchimp_un
     clock.advance(timedelta(hours=1))
     write(connector, change(Operation.CREATE, 1))
     mailchimp.referee.exchanges.clear()
-    pages = list(connector.pull(start + timedelta(minutes=30)))
-    assert [contact.address for page in pages for contact in page] == [address(1)]
+    at = (start + timedelta(minutes=30)).isoformat()
+    pages = list(connector.pull(json.dumps({"listed": at, "archived": at})))
+    assert [contact.address for page in pages for contact in page.contacts] == [address(1)]
     asked = [dict(each.query) for each in mailchimp.referee.exchanges]
     assert {query["since_last_changed"] for query in asked} == {"2026-05-01T12:25:00+00:00"}
     assert {(query["sort_field"], query["sort_dir"], query["count"]) for query in asked} == {
@@ -78,7 +80,7 @@ def test_nobody_slips_between_pages_when_members_change_while_they_are_read(
         clock.advance(timedelta(seconds=1))
     seen = set()
     for number, page in enumerate(connector.pull(None)):
-        seen |= {contact.address for contact in page}
+        seen |= {contact.address for contact in page.contacts}
         if number < 2:  # some early ones move to the end, and everyone after them to the front
             clock.advance(timedelta(minutes=1))
             for early in range(5):

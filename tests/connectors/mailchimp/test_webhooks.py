@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
@@ -82,7 +83,6 @@ def test_no_secret_at_all_proves_nothing() -> None:
         ({"type": "unsubscribe", "data_reason": "abuse"}, ConsentState.SUPPRESSED),
         ({"type": "cleaned", "data_reason": "hard"}, ConsentState.SUPPRESSED),
         ({"type": "subscribe"}, None),
-        ({"type": "profile"}, None),
     ],
 )
 def test_who_left_is_believed_and_everything_else_is_a_hint(
@@ -113,8 +113,9 @@ def test_an_event_has_one_name_however_often_it_is_sent_and_another_than_any_oth
     assert len(names) == 4
 
 
-def test_what_concerns_no_contact_is_left_out() -> None:
-    assert list(MailchimpWebhooks().read(form(type="campaign", data_id="5aa2102003"), FORM)) == []
+@pytest.mark.parametrize("kind", ["campaign", "profile"])
+def test_what_says_nothing_of_consent_is_left_out(kind: str) -> None:
+    assert list(MailchimpWebhooks().read(form(type=kind, data_id="5aa2102003"), FORM)) == []
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,10 @@ def test_what_concerns_no_contact_is_left_out() -> None:
         (form(type="unsubscribe"), FORM),
         (form(type="unsubscribe", data_email="nobody"), FORM),
         (form(type="unsubscribe", data_email="a@b.test", fired_at="yesterday"), FORM),
+        (form(type="unsubscribe", data_email="a@b.test", fired_at="9999-12-31 23:59:59"), FORM),
+        (form(type="unsubscribe", data_email="a@b.test", fired_at="0001-01-01 00:00:00"), FORM),
+        (form(type="unsubscribe", data_email="a\0@b.test"), FORM),
+        (form(type="unsubscribe", data_email=f"{'a' * 400}@b.test"), FORM),
         (form(type="unknown", data_email="a@b.test"), FORM),
         (b"&".join(b"a%d=1" % number for number in range(5_000)), FORM),
     ],
@@ -144,7 +149,58 @@ def test_any_bytes_are_an_event_or_malformed(body: bytes, content_type: str) -> 
         assert all("@" in event.address for event in MailchimpWebhooks().read(body, content_type))
 
 
-@given(st.text(max_size=100), st.binary(max_size=50))
+NAMES = st.sampled_from(
+    [
+        "type",
+        "fired_at",
+        *(f"data[{name}]" for name in ("id", "new_id", "email", "new_email", "old_email", "reason")),
+    ]
+)
+WORDS = st.sampled_from(
+    [
+        "subscribe",
+        "unsubscribe",
+        "cleaned",
+        "upemail",
+        "profile",
+        "a@b.test",
+        "2026-02-28 09:30:00",
+        "hard",
+        "abuse",
+    ]
+)
+
+
+@given(st.lists(st.tuples(NAMES | st.text(max_size=20), WORDS | st.text(max_size=40)), max_size=12))
+def test_any_form_is_an_event_that_can_be_worked_off_or_malformed(said: list[tuple[str, str]]) -> None:
+    with suppress(MalformedError, UnicodeEncodeError):
+        for event in MailchimpWebhooks().read(urlencode(said).encode(), FORM):
+            assert event.address.isprintable()
+            assert event.state in {None, ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED}
+            assert 2000 < event.occurred_at.year < 2200
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=20),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(NAMES, below, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_any_json_is_malformed_whatever_it_calls_itself(said: object) -> None:
+    for content_type in (FORM, "application/json"):
+        with pytest.raises(MalformedError):
+            MailchimpWebhooks().read(json.dumps(said).encode(), content_type)
+
+
+@given(
+    st.one_of(
+        st.text(max_size=100),
+        st.from_regex(r"t=-?[0-9]{0,40},v1=[0-9a-fA-F]{0,70}(,v1=[0-9a-f]{64})?", fullmatch=True),
+    ),
+    st.binary(max_size=50),
+)
 def test_any_header_is_forged(header: str, body: bytes) -> None:
     with pytest.raises(ForgedError):
         prove({"x-mailchimp-signature": header}, body=body)

@@ -8,7 +8,8 @@ import pytest
 from segue.core.errors import BugError, ConfigError, GuardrailError, Problem
 from segue.sync.cli import main
 from segue.sync.cli.app import app
-from segue.sync.cli.output import plain, show_error, words
+from segue.sync.cli.output import show_error, words
+from segue.sync.plain import plain
 from segue.sync.unforeseen import bug_of, of_machine
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segue.core.config import Guardrails
+from segue.core.config import ConsentConfig, Guardrails
 from segue.core.consent import ConsentRecord
 from segue.core.errors import StoreError
 from segue.core.model import (
@@ -24,6 +24,7 @@ from segue.core.model import (
     Operation,
     RateLimit,
 )
+from segue.sync.gate import INSTANTS
 from segue.sync.planning.diff import Known
 from segue.sync.planning.plan import Plan, build_plan
 from segue.sync.store.keys import ContactKeys
@@ -57,6 +58,7 @@ class Person:
 
     name: str
     address: str | None = ""
+    country: str | None = None
     fields: dict[str, str] = dataclasses.field(default_factory=lambda: {"SG_RFM": "555"})
     tags: tuple[str, ...] = ("segue: VIP",)
     baseline: ContactState | None = None
@@ -97,7 +99,12 @@ def _batch(
     ]
 
 
-def known(people: Sequence[Person], asked: list[int] | None = None) -> Known:
+def known(
+    people: Sequence[Person],
+    asked: list[int] | None = None,
+    regimes: ConsentConfig | None = None,
+    profiles: Path | None = None,
+) -> Known:
     def payloads(keys: Iterable[int]) -> Iterable[pa.RecordBatch]:
         wanted = list(keys)
         if asked is not None:
@@ -128,13 +135,15 @@ def known(people: Sequence[Person], asked: list[int] | None = None) -> Known:
             "address_key state",
             [pa.int64(), pa.string()],
         ),
-        consents=_batch(consents, names, [pa.int64(), *[pa.timestamp("us", "UTC")] * 5]),
+        consents=_batch(consents, names, [pa.int64(), *[pa.timestamp("us", "UTC")] * len(INSTANTS)]),
         rejections=_batch(
             [(p.key, p.refused, p.desired().digest()) for p in people if p.refused],
             "contact_key operation payload_hash",
             [pa.int64(), pa.string(), pa.binary()],
         ),
         payloads=payloads,
+        regimes=regimes or ConsentConfig(),
+        profiles=profiles,
     )
 
 
@@ -155,6 +164,7 @@ class Planner:
         capabilities: Capabilities = CAPABILITIES,
         schema: DestinationSchema | None = None,
         asked: list[int] | None = None,
+        regimes: ConsentConfig | None = None,
     ) -> Plan:
         rows = [p for p in people if not p.gone]
         texts = [
@@ -173,12 +183,22 @@ class Planner:
             ),
             desired,
         )
+        profiles = self.folder / "profiles.parquet"
+        pq.write_table(
+            pa.table(
+                {
+                    "contact_id": pa.array([p.name for p in rows], pa.string()),
+                    "country": pa.array([p.country for p in rows], pa.string()),
+                }
+            ),
+            profiles,
+        )
         return build_plan(
             destination="newsletter",
             snapshot_id="s1",
             desired=desired,
             schema=schema or DestinationSchema(),
-            known=known(people, asked),
+            known=known(people, asked, regimes, profiles),
             account=account,
             capabilities=capabilities,
             guardrails=guardrails or Guardrails(),

@@ -49,6 +49,27 @@ def test_a_wrong_push_is_taken_back(shop: Shop) -> None:
     assert state(shop) == before
 
 
+def test_an_encrypted_run_is_taken_back_and_has_its_canary(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCRYPTION_KEY", "ab" * 32)
+    shop.more = "encryption_key: env:ENCRYPTION_KEY\n"
+    shop.stock(130)
+    shop.customers["c00005"].last_name = ""
+    shop.customers["c00006"].consents = []
+    shop.run()
+    before = state(shop)
+    for customer in shop.customers.values():
+        customer.spent, customer.last_name = 500.0, "Wrong"
+    shop.plan()
+    canary = shop.apply(canary=Canary.parse("10"))
+    assert sum(each["merge_fields"]["SG_SPENT"] == 500 for each in shop.members().values()) == 10
+    wrong = shop.apply()
+    for run in (wrong, canary):
+        assert rollback(shop, run.run_id)[0].exit_code == 0
+    assert state(shop) == before
+
+
 def test_a_rollback_can_be_taken_back(shop: Shop) -> None:
     shop.stock(3)
     shop.run()

@@ -76,3 +76,19 @@ def test_a_message_that_is_done_keeps_its_name_for_a_while_and_nothing_it_said(
     clock.advance(KEPT + timedelta(seconds=1))
     assert store.inbox.forget() == 1
     assert store.inbox.put([message("a")]) == 1
+
+
+def test_a_hint_waits_apart_and_is_done_like_any_other(store: Store, clock: Clock) -> None:
+    store.inbox.put([message("a"), message("b")])
+    first, _ = store.inbox.take("d", 10)
+    store.inbox.set_aside([first.id], until=clock() + timedelta(seconds=10))
+    assert waiting(store) == [b"b"]
+    assert store.inbox.hints("d", 10) == []
+    assert store.inbox.counts("d").waiting == 2
+    clock.advance(timedelta(seconds=10))
+    (hint,) = store.inbox.hints("d", 10)
+    assert hint.body == b"a"
+    store.inbox.put_off([hint.id], until=clock() + timedelta(seconds=5), problem="no answer")
+    assert store.inbox.hints("d", 10) == []
+    store.inbox.finish([hint.id])
+    assert store.inbox.counts("d").waiting == 1

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from segue.connectors.mailchimp.webhooks import MailchimpWebhooks
 from segue.sync.store.store import Store
+from segue.sync.web.limits import Allowance
 from segue.sync.web.receiver import LARGEST, Door, Receiver
 
 from ...connectors.mailchimp.test_webhooks import signed
@@ -37,7 +38,7 @@ def url(store: Store, told: list[set[str]]) -> Iterator[str]:
     ]
     receiver = Receiver(doors, store.inbox, clock=lambda: datetime.now(UTC), stored=told.append)
     receiver.start()
-    with served(Starlette(routes=[receiver.route()])) as base:
+    with served(Starlette(routes=receiver.routes())) as base:
         yield f"{base}/webhooks"
     receiver.stop()
 
@@ -131,3 +132,29 @@ def test_many_at_once_are_all_stored_before_they_are_acknowledged(url: str, stor
         answers = list(senders.map(lambda number: post(f"{url}/signed", body(number)), range(200)))
     assert answers == [200] * 200
     assert sorted(bodies(store)) == sorted(body(number) for number in range(200))
+
+
+def test_who_is_refused_again_and_again_is_told_to_come_later_and_who_is_proved_is_not(url: str) -> None:
+    guessed = [requests.get(f"{url}/signed/{number:043}", timeout=10) for number in range(110)]
+    assert {each.status_code for each in guessed} == {404, 429}
+    assert int(guessed[-1].headers["retry-after"]) >= 1
+    assert post(f"{url}/signed", body()) == 200
+
+
+def test_a_destination_that_gets_more_than_any_has_is_told_to_come_later(store: Store) -> None:
+    door = Door(destination="unsigned", token=TOKEN, webhooks=MailchimpWebhooks())
+    receiver = Receiver([door], store.inbox, clock=lambda: datetime.now(UTC), stored=lambda _: None)
+    receiver._messages = Allowance(rate=0.1, burst=2)
+    receiver.start()
+    with served(Starlette(routes=receiver.routes())) as base:
+        path = f"{base}/webhooks/unsigned/{TOKEN}"
+        answers = [requests.post(path, data=body(), headers=FORM, timeout=10) for _ in range(3)]
+    receiver.stop()
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_a_second_address_of_a_door_is_the_same_door(url: str, store: Store) -> None:
+    assert post(f"{url}/signed", body(), token=f"{TOKEN}/2") == 200
+    assert bodies(store) == [body()]
+    assert post(f"{url}/signed", body(1), token=f"{TOKEN}/x") == 404

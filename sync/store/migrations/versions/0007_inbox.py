@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False, comment="as it came; empty once done"),
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False, comment="waiting, done or dead"),
+        sa.Column("status", sa.Text(), nullable=False, comment="waiting, hint, done or dead"),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True, comment="null: does not wait for a time"),
         sa.Column("problem", sa.Text(), nullable=True, comment="why the last try failed"),

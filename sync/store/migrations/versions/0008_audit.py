@@ -1,10 +1,23 @@
-"""The audit: a keyed chain of what happened to whom."""
+"""The audit: a keyed chain of what happened to whom. And the ledger's evidence may be encrypted, which changes no word."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0008"
 down_revision = "0007"
+
+# Of the ledger all but the evidence still only grows.
+_KEPT = "id, entry_hash, subject_key, subject_kind, channel, purpose, act, occurred_at, source, recorded_at, run_id"
+_LEDGER_STAYS = {
+    "sqlite": f"""
+        create trigger consent_entry_stays_update before update of {_KEPT} on consent_entry
+        begin select raise(abort, 'the consent ledger only grows'); end
+    """,
+    "postgresql": f"""
+        create trigger consent_entry_stays_update before update of {_KEPT} on consent_entry
+        for each statement execute function consent_entry_stays()
+    """,
+}
 
 
 def upgrade() -> None:
@@ -22,3 +35,7 @@ def upgrade() -> None:
         sa.Column("mac", sa.LargeBinary(32), nullable=False, comment="of this row and the one before"),
         sa.PrimaryKeyConstraint("number", name="pk_audit"),
     )
+    dialect = op.get_context().dialect.name
+    on = " on consent_entry" if dialect == "postgresql" else ""
+    op.execute(f"drop trigger consent_entry_stays_update{on}")
+    op.execute(_LEDGER_STAYS[dialect])

@@ -1,4 +1,4 @@
-"""Who was erased, and the receipts of that."""
+"""What the law of a country asks for, who was erased, and the receipts of that."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,13 +7,34 @@ revision = "0009"
 down_revision = "0008"
 
 
+# Grants that an older store took in say themselves whether they were confirmed.
+_CONFIRMED = """
+update consent_record set confirmed_at = (
+    select max(entry.occurred_at) from consent_entry as entry
+    where entry.subject_key = consent_record.subject_key and entry.channel = consent_record.channel
+      and entry.purpose = consent_record.purpose and entry.act = 'grant'
+      and trim(coalesce({evidence} ->> 'confirmed_at', '')) <> ''
+)
+where subject_key in (
+    select subject_key from consent_entry where act = 'grant' and evidence like '%"confirmed_at"%'
+)
+"""
+_EVIDENCE = {"sqlite": "entry.evidence", "postgresql": "entry.evidence::json"}
+
+
 def upgrade() -> None:
+    for name, comment in (
+        ("confirmed_at", "the latest grant whose evidence says that it was confirmed"),
+        ("resident_at", "known to live where silence is no consent"),
+    ):
+        op.add_column("consent_record", sa.Column(name, sa.BigInteger(), nullable=True, comment=comment))
+    op.execute(_CONFIRMED.format(evidence=_EVIDENCE[op.get_context().dialect.name]))
     op.create_table(
         "tombstone",
-        sa.Column("subject_hash", sa.LargeBinary(16), nullable=False, comment="under the tombstone key"),
         sa.Column("key_version", sa.Integer(), nullable=False),
+        sa.Column("subject_key", sa.BigInteger(), nullable=False, comment="under the tombstone key"),
         sa.Column("erased_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("subject_hash", name="pk_tombstone"),
+        sa.PrimaryKeyConstraint("key_version", "subject_key", name="pk_tombstone"),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -21,6 +42,12 @@ def upgrade() -> None:
         sa.Column("erasure_id", sa.Text(), nullable=False),
         sa.Column("requested_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True, comment="null: a step is still to be done"),
+        sa.Column(
+            "subject",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="JSON: ids and addresses; sealed; empty once finished",
+        ),
         sa.Column("receipt", sa.Text(), nullable=False, comment="JSON, without personal data"),
         sa.PrimaryKeyConstraint("erasure_id", name="pk_erasure"),
     )

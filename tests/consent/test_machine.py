@@ -1,0 +1,32 @@
+"""No reachable state has a person subscribed who withdrew later than the newest evidence.
+
+Always the same programmes here, and few; `benchmarks/bench_consent.py` draws as many as it is told. Each of the planted
+mistakes must be found by the very same search within its budget, or the machine is too kind.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from segue.connectors.mailchimp.testing import Sandbox
+
+from .machine import search
+from .planted import BUGS
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES, BUDGET = 20, 60  # programmes: as Segue is, and until a planted mistake must be found
+STEPS = 5  # in each, beside those that all begin and end with
+
+
+def test_nobody_is_mailed_after_their_newest_no(two_accounts: Sequence[Sandbox]) -> None:
+    search(two_accounts, examples=EXAMPLES, steps=STEPS, number=0)
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_machine_finds_a_planted_mistake(
+    bug: str, two_accounts: Sequence[Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BUGS[bug](monkeypatch)
+    with pytest.raises(AssertionError, match=r"run \d+"):
+        search(two_accounts, examples=BUDGET, steps=STEPS, number=0, shrink=False)

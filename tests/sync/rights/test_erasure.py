@@ -1,0 +1,293 @@
+"""Erasure: nobody and nothing of them is left, anywhere, and they cannot come back."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from segue.connectors.faults import Fault, FaultKind
+from segue.connectors.mailchimp.connector import Mailchimp
+from segue.core.config import Project, load_project
+from segue.core.consent import ConsentState, effective
+from segue.core.model import Engagement, EngagementKind
+from segue.core.snapshot import current, history
+from segue.sync import jobs
+from segue.sync.rights import erasure, plans
+from segue.sync.rights.access import held_of
+from segue.sync.rights.receipt import as_json, as_text
+from segue.sync.rights.whom import whom
+from segue.sync.store import erasures, schema
+from segue.sync.store.erasures import Erasure
+from segue.sync.store.inbox import Message
+from segue.sync.store.pulled import PulledValue
+from segue.sync.store.store import Store
+
+from ...shop import AS_OF, Shop
+
+ADA, NAME = "c00001@shop.example", "Lovelace"
+
+
+@contextmanager
+def opened(shop: Shop) -> Iterator[tuple[Project, Store]]:
+    project = load_project(shop.folder)
+    with Store.of(project) as store:
+        yield project, store
+
+
+def stocked(shop: Shop) -> Shop:
+    """Three customers, synced, of whom Ada is everywhere: two snapshots, plans, pulled values, clicks and webhooks."""
+    shop.stock(3)
+    ada = shop.customers["c00001"]
+    ada.last_name, ada.spent = NAME, 500
+    shop.run()
+    ada.spent = 600
+    shop.run()
+    ada.spent = 700
+    shop.plan()
+    with opened(shop) as (_, store):
+        key = store.keys.address_key(ADA)
+        store.pulled.put_values("newsletter", {(key, "SHOE"): PulledValue(value="43", changed_at=AS_OF)})
+        click = Engagement(address=ADA, kind=EngagementKind.CLICK, occurred_at=AS_OF, campaign="may")
+        store.pulled.put_engagement("newsletter", [click])
+        store.pulled.name("newsletter", {"their-name": key})
+        body = f"type=profile&fired_at=2026-03-01+00%3A00%3A00&data%5Bemail%5D={ADA}&data%5Blist_id%5D=x&data%5Bid%5D=1"
+        form = "application/x-www-form-urlencoded"
+        store.inbox.put(
+            [Message(destination="newsletter", name="m", content_type=form, body=body.encode(), signed=True)]
+        )
+    return shop
+
+
+def forget(shop: Shop, who: str = ADA) -> Erasure:
+    with opened(shop) as (project, store):
+        return erasure.erase(project, store, whom(project, store, who), who="the officer")
+
+
+def left_in_files(shop: Shop, *words: str) -> list[Path]:
+    """The files below the state folder in which any of these words stands."""
+    return [
+        path
+        for path in (shop.folder / ".segue").rglob("*")
+        if path.is_file() and any(word.encode() in path.read_bytes() for word in words)
+    ]
+
+
+def left_in_store(shop: Shop, *words: str) -> set[str]:
+    """The tables in which any of these words stands."""
+    found = set()
+    with opened(shop) as (_, store), store._database.read() as connection:
+        for table in schema.METADATA.sorted_tables:
+            for row in connection.execute(sa.select(table)):
+                if any(
+                    word in str(value) or word.encode() in _bytes(value) for value in row for word in words
+                ):
+                    found.add(table.name)
+    return found
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def test_nothing_of_an_erased_person_is_left(shop: Shop) -> None:
+    stocked(shop)
+    assert left_in_store(shop, ADA) >= {"baseline_payload", "inbox"}
+    done = forget(shop)
+    assert done.finished_at is not None
+    assert ADA not in shop.members()
+    assert left_in_store(shop, ADA, NAME, "c00001") == set()
+    with opened(shop) as (project, store):
+        for snapshot in history(project.state_folder):
+            con = snapshot.connect()
+            for table in snapshot.tables:
+                rows = con.table(table).to_pyarrow().to_pylist()
+                assert not any({ADA, NAME, "c00001"} & set(map(str, row.values())) for row in rows)
+            con.disconnect()
+        held = held_of(project, store, ADA)
+        assert held.is_empty
+        assert held.erased_at == done.requested_at
+        assert "keyed hashes" in held.sentence()
+    assert left_in_files(shop, ADA, NAME) == []
+
+
+def test_in_an_encrypted_store_nothing_is_left_either(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENCRYPTION_KEY", "ab" * 32)
+    shop.more = "encryption_key: env:ENCRYPTION_KEY\n"
+    stocked(shop)
+    with opened(shop) as (project, store), store.leases.hold("newsletter"):
+        begun = erasure.erase(project, store, whom(project, store, ADA), who="x")
+        assert begun.finished_at is None
+        assert left_in_store(shop, ADA, "c00001") == set()  # whom it is about is sealed until it is done
+    with opened(shop) as (project, store):
+        (waiting,) = store.erasures.unfinished()
+        assert waiting.subject is not None
+        assert waiting.subject.addresses == (ADA,)
+        assert plans.count(store, waiting.subject) > 0
+        assert erasure.resume(project, store, waiting).finished_at is not None
+        assert plans.count(store, waiting.subject) == 0
+        assert held_of(project, store, ADA).is_empty
+    assert ADA not in shop.members()
+
+
+def test_a_run_can_still_be_taken_back_when_somebody_was_erased_since(shop: Shop) -> None:
+    stocked(shop)
+    shop.customers["c00002"].spent = 900
+    run = shop.run()
+    forget(shop)
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        with jobs.recorded(job, "plan") as (lease, report):
+            _, undoing = job.plan_rollback(run.run_id, lease, report, lambda *_: None)
+    assert undoing.restored == 1
+
+
+def test_everybody_else_stays_as_they_were(shop: Shop) -> None:
+    stocked(shop)
+    forget(shop)
+    assert set(shop.members()) == {"c00000@shop.example", "c00002@shop.example"}
+    del shop.customers["c00001"]
+    assert shop.plan().empty
+
+
+def test_an_erased_person_is_not_mailed_again_though_the_data_still_has_them(shop: Shop) -> None:
+    stocked(shop)
+    forget(shop)
+    shop._built = {}  # the shop's export knows nothing of it
+    report = shop.run()
+    assert ADA not in shop.members()
+    assert report.tally.outcomes == {}
+    with opened(shop) as (_, store):
+        keys = [store.keys.contact_key("c00001"), store.keys.address_key(ADA)]
+        assert {effective(record) for record in store.consents.records(keys).values()} == {
+            ConsentState.SUPPRESSED
+        }
+
+
+def test_the_receipt_says_all_and_names_nobody(shop: Shop) -> None:
+    stocked(shop)
+    done = forget(shop)
+    step = done.receipt["steps"]["newsletter"]
+    assert step["answers"] == [{"was_there": True, "answer": "204", "is_gone": True}]
+    assert step["rows"].keys() >= {"baseline", "baseline_payload", "remote", "pulled_value", "engagement"}
+    text = as_text(done, "small") + json.dumps(as_json(done), default=str)
+    assert "the officer" in text
+    assert "erased (answer 204), and read back as gone" in text
+    assert not any(word in text for word in (ADA, NAME, "c00001"))
+    with opened(shop) as (_, store):
+        assert store.erasures.get(done.erasure_id) == done
+        acts = [row.act for row in store.audit.show(keys=[store.keys.contact_key("c00001")])]
+        assert acts[0] == "erased"
+        assert store.audit.verify().problems == ()
+
+
+def test_the_outlook_changes_nothing(shop: Shop) -> None:
+    stocked(shop)
+    with opened(shop) as (project, store):
+        found = erasure.outlook(project, store, whom(project, store, "c00001"))
+        assert found["destinations"]["newsletter"]["note"] == Mailchimp.erasing
+        assert found["snapshot_rows"]["profiles"] == 1
+        assert found["plan_rows"] > 0
+        assert found["messages"] == 1
+        assert store.erasures.unfinished() == []
+        assert store.tombstones.erased_at(["c00001"], [ADA]) is None
+    assert ADA in shop.members()
+
+
+def test_a_run_that_holds_the_destination_keeps_only_its_part_waiting(shop: Shop) -> None:
+    stocked(shop)
+    with opened(shop) as (project, store), store.leases.hold("newsletter"):
+        begun = erasure.erase(project, store, whom(project, store, ADA), who="x")
+        assert begun.finished_at is None
+        assert set(erasure.waiting(begun)) == {"newsletter", "here"}
+        assert store.tombstones.erased_at([], [ADA]) is not None
+        assert ADA in shop.members()
+    with opened(shop) as (project, store):
+        (waiting,) = store.erasures.unfinished()
+        assert erasure.resume(project, store, waiting).finished_at is not None
+        assert store.erasures.unfinished() == []
+    assert ADA not in shop.members()
+
+
+def test_an_account_that_does_not_answer_keeps_only_its_part_waiting(shop: Shop) -> None:
+    shop.retry_wait = "0.01"
+    stocked(shop)
+    shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)])
+    begun = forget(shop)
+    assert set(erasure.waiting(begun)) == {"newsletter"}
+    assert begun.receipt["steps"]["newsletter"]["exit_code"] == 3
+    shop.sandbox.emulator.faults.arm(())
+    with opened(shop) as (project, store):
+        assert erasure.resume(project, store, begun).finished_at is not None
+    assert ADA not in shop.members()
+
+
+STEPS = ("_at_destination", "_here")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_in_any_step_the_same_again_completes_it(
+    shop: Shop, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stocked(shop)
+
+    with monkeypatch.context() as patched:
+        real = getattr(erasure, step)
+
+        def does_it_and_dies(*given: object) -> None:
+            real(*given)
+            raise KeyboardInterrupt
+
+        patched.setattr(erasure, step, does_it_and_dies)
+        with pytest.raises(KeyboardInterrupt):
+            forget(shop)
+    with opened(shop) as (project, store):
+        (waiting,) = store.erasures.unfinished()
+        assert erasure.resume(project, store, waiting).finished_at is not None
+    assert ADA not in shop.members()
+    assert left_in_store(shop, ADA, NAME, "c00001") == set()
+
+
+def test_whoever_shares_the_address_is_the_same_person(shop: Shop) -> None:
+    shop.stock(2)
+    shop.customers["c00001"].email = "c00000@shop.example"
+    shop.build()
+    with opened(shop) as (project, store):
+        assert whom(project, store, "c00001").contact_ids == ("c00000", "c00001")
+
+
+def test_an_address_of_before_goes_too_unless_somebody_else_has_it_now(shop: Shop) -> None:
+    shop.stock(2)
+    shop.customers["c00000"].email = "old@shop.example"
+    shop.customers["c00001"].email = "older@shop.example"
+    shop.build()
+    shop.customers["c00000"].email = "new@shop.example"
+    shop.build()
+    with opened(shop) as (project, store):
+        assert whom(project, store, "c00000").addresses == ("new@shop.example", "old@shop.example")
+    shop.customers["c00001"].email = "old@shop.example"
+    shop.build()
+    with opened(shop) as (project, store):
+        assert whom(project, store, "c00000").addresses == ("new@shop.example",)
+
+
+def test_every_column_that_is_about_a_person_is_among_those_that_are_erased() -> None:
+    known = {(each.table.name, each.name) for each in (*erasures.OF_CONTACT, *erasures.OF_ADDRESS)}
+    about = {
+        (table.name, column.name)
+        for table in schema.METADATA.sorted_tables
+        for column in table.columns
+        if column.name in {"contact_key", "address_key", "subject_key", "subjects", "written_for"}
+        and table.name not in erasures.KEPT
+    }
+    assert about - known == {("remote", "written_for")}  # emptied and not removed: somebody else has the row
+
+
+def test_a_snapshot_without_the_person_is_still_current(shop: Shop) -> None:
+    stocked(shop)
+    forget(shop)
+    with opened(shop) as (project, _):
+        assert current(project.state_folder).rows("profiles") == 2
+        assert current(project.state_folder).as_of == AS_OF
