@@ -141,6 +141,12 @@ class Machine(RuleBasedStateMachine):
             self.town.do(Doing(person=person, destination=destination, act=act, told=told))
         self.look()
 
+    @rule(destination=destinations)
+    def a_marketer_edits_everybody(self, destination: str) -> None:
+        """When somebody last changed says nothing of consent."""
+        for person in PEOPLE:
+            self.town.do(Doing(person=person, destination=destination, act=Act.EDIT))
+
     @precondition(lambda self: self.town.mail)
     @rule(place=st.integers(0, 30), again=st.booleans())
     def a_webhook_arrives(self, place: int, again: bool) -> None:
@@ -149,6 +155,10 @@ class Machine(RuleBasedStateMachine):
         letter = self.town.mail[place] if again else self.town.mail.pop(place)
         self.town.deliver(letter)
         self.look()
+
+    @rule(person=people, scope=scopes)
+    def somebody_withdraws(self, person: str, scope: dict[str, str]) -> None:
+        self.town.withdraws(person, scope)
 
     @rule(changes=st.lists(changes, min_size=1, max_size=3))
     def the_shop_changes(self, changes: list[Callable[[Town], None]]) -> None:

@@ -15,7 +15,7 @@ from .planted import BUGS
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES, BUDGET = 20, 60  # programmes: as Segue is, and until a planted mistake must be found
+EXAMPLES, BUDGET = 20, 100  # programmes: as Segue is, and until a planted mistake must be found
 STEPS = 5  # in each, beside those that all begin and end with
 
 

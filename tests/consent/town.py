@@ -56,10 +56,12 @@ SECOND_YML = """\
 _FORM = "application/x-www-form-urlencoded"
 
 
-_LEAVING = {
+_BY_THEMSELVES = {
     Act.LEAVE: PersonAct.UNSUBSCRIBE,
     Act.BOUNCE: PersonAct.BOUNCE,
     Act.COMPLAIN: PersonAct.COMPLAIN,
+    Act.ERASE: PersonAct.ERASE,
+    Act.JOIN: PersonAct.SUBSCRIBE,
 }
 
 
@@ -135,7 +137,7 @@ class Town:
         return self.sandboxes[destination].emulator.audience
 
     def tick(self, seconds: float = 2) -> datetime:
-        """Let time pass, so that no two words are of one second: an ESP tells no smaller parts. Give the whole second."""
+        """Let time pass, so that no two words are of one second, and give the whole second."""
         self.clock.advance(timedelta(seconds=seconds))
         return self.clock.now().replace(microsecond=0)
 
@@ -188,16 +190,12 @@ class Town:
         with emulator.lock:
             self._saying = self._word(doing, address, at)
             match doing.act:
-                case Act.JOIN:
-                    emulator.act(PersonAct.SUBSCRIBE, address=address)
-                case Act.ERASE:
-                    emulator.act(PersonAct.ERASE, address=address)
                 case Act.ARCHIVE:
                     audience.archive(self._member(doing.destination, address), at)
                 case Act.EDIT | Act.MOVE:
                     self._edit(doing, address, at)
-                case leaving:
-                    emulator.act(_LEAVING[leaving], address=address)
+                case act:
+                    emulator.act(_BY_THEMSELVES[act], address=address)
             self.watchman.remember(doing.destination)
         if self._saying is not None:
             self.watchman.fresh[doing.person, doing.destination] = at
@@ -210,6 +208,7 @@ class Town:
         if doing.act in {Act.EDIT, Act.MOVE}:
             return None
         alone = doing.act is Act.BOUNCE
+        member = self.audience(doing.destination).find(address)
         return self.truth.say(
             Word(
                 at=at,
@@ -219,6 +218,7 @@ class Town:
                 where=doing.destination,
                 lasting=alone,
                 erased=doing.act is Act.ERASE,
+                written=self.watchman.written[doing.destination].get(member.contact_id) if member else None,
             )
         )
 
@@ -334,10 +334,13 @@ class Town:
     def deliver(self, letter: Letter) -> None:
         """Let a webhook arrive, and be believed."""
         webhooks = Mailchimp.webhooks
-        events = webhooks.read(letter.body, _FORM)
-        name = "\n".join(event.key for event in events)
+        (event,) = webhooks.read(letter.body, _FORM)
         message = Message(
-            destination=letter.destination, name=name, content_type=_FORM, body=letter.body, signed=True
+            destination=letter.destination,
+            name=event.key,
+            content_type=_FORM,
+            body=letter.body,
+            signed=True,
         )
         self.store.inbox.put([message])
         Reader(
@@ -348,7 +351,7 @@ class Town:
             destinations=list(DESTINATIONS),
             clock=self.clock.now,
         ).believe()
-        told = any(event.state is not None for event in events)
+        told = event.state is not None and not (self.sparing and b"abuse" in letter.body)
         if told and letter.word and self.watchman.is_visible(letter.word):
             letter.word.known = True
 
@@ -432,19 +435,8 @@ class Town:
 
     def _meanwhile(self, here: str, doings: Sequence[Doing]) -> None:
         (elsewhere,) = set(DESTINATIONS) - {here}
-        assert self.watchman.watch is not None
         for doing in doings:
-            there = replace(doing, destination=here if doing.destination == HERE else elsewhere)
-            if doing.act is Act.ARCHIVE and self.sparing:
-                address = self.can(there)
-                member = self.audience(there.destination).find(address) if address else None
-                if (
-                    there.destination == here
-                    and member
-                    and member.contact_id not in self.watchman.watch.there
-                ):
-                    continue  # whoever is archived between two tries of a create: see `test_found.py`
-            self.do(there)
+            self.do(replace(doing, destination=here if doing.destination == HERE else elsewhere))
 
     def settle(self) -> None:
         """Run until all is known everywhere, twice where somebody is missed, and tell who is missed still."""

@@ -14,7 +14,8 @@ class Word:
     """One yes or no. `where` is the destination it was said at, None for the shop's own data.
 
     `known` says that Segue has finished looking at it, and cannot say later that it has not. A `lasting` no (a bounce)
-    is ended by no yes.
+    is ended by no yes. `written` is whom we wrote at that address last: an account names addresses alone, so that Segue
+    may take it for their word as well, and mail less.
     """
 
     at: datetime
@@ -24,6 +25,7 @@ class Word:
     where: str | None = None
     lasting: bool = False
     erased: bool = False
+    written: str | None = None
     published: bool = False
     known: bool = False
 
@@ -82,4 +84,8 @@ class Truth:
         """Give the words of everybody who ever had an address that this person ever had."""
         addresses = self.been.get(person, set())
         people = {other for other, theirs in self.been.items() if theirs & addresses}
-        return [word for word in self.words if word.person in people or word.addresses & addresses]
+        return [
+            word
+            for word in self.words
+            if word.person in people or word.written in people or word.addresses & addresses
+        ]

@@ -113,7 +113,7 @@ class Watchman:
         people = {p for p, been in self.truth.been.items() if address in been}
         people |= {self.written[name][contact]} if contact in self.written[name] else set()
         if not any(
-            not word.agrees and (word.person in people or address in word.addresses)
+            not word.agrees and (word.person in people or word.written in people or address in word.addresses)
             for word in self.truth.words
         ):
             self._tell(name, exchange, f"unsubscribed {address}, where nobody ever said no")
