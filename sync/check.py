@@ -16,7 +16,7 @@ from ..core.personalize import available_traits
 from ..core.segments.check import check_segments
 from ..core.yamlfile import dotted
 from ..mappings.mapping import load_mapping
-from .learnt import learnt_traits
+from .inbound.learnt import learnt_traits
 from .store.sealing import parse_keys
 
 

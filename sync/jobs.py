@@ -30,7 +30,8 @@ from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
 from .delivery.guardrails import passed
-from .inbound import People, record_consents
+from .inbound.observing import People, record_consents
+from .inbound.theirs import Theirs
 from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
 from .planning.canary import Canary
 from .planning.diff import Known
@@ -44,7 +45,6 @@ from .store.runs import PlanStatus, StoredPlan
 from .store.store import Store
 from .telemetry.tracing import request_ended
 from .telemetry.watch import concluded, watched
-from .theirs import Theirs
 from .unforeseen import as_ours, is_interrupt
 from .verify import Inspector, Ours, forget_deleted
 

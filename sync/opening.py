@@ -16,8 +16,8 @@ from ..core.model import Account, DestinationSchema
 from ..core.snapshot import Snapshot
 from ..mappings.mapping import Mapping as FieldMapping
 from ..mappings.mapping import load_mapping
+from .inbound.theirs import Theirs
 from .planning.diff import ROWS_PER_GROUP
-from .theirs import Theirs
 
 
 def open_connector(project: Project, destination: str) -> Connector:

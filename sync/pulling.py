@@ -26,13 +26,13 @@ from ..core.errors import DestinationError, GuardrailError
 from ..core.model import ContactState, RemoteContact
 from ..mappings.projection import MappedField
 from .delivery.apply import Progress
-from .fanout import fan_out
-from .inbound import observe
+from .inbound.fanout import fan_out
+from .inbound.observing import observe
+from .inbound.whereabouts import Whereabouts
 from .planning.plan import SHARES_COUNT_FROM
 from .report import Report
 from .store.leases import Lease
 from .store.pulled import PulledValue
-from .whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from .jobs import Job

@@ -19,8 +19,8 @@ from ..connectors.webhooks import MalformedError, Webhooks
 from ..core.consent import MAILABLE
 from ..core.errors import DestinationError, SegueError
 from ..core.model import InboundEvent, RemoteContact
-from .fanout import fan_out
-from .inbound import People, observe
+from .inbound.fanout import fan_out
+from .inbound.observing import People, observe
 from .jobs import Clock, Job
 from .store.audit import acting
 from .store.inbox import WaitingMessage

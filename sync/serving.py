@@ -21,7 +21,7 @@ from ..connectors.webhooks import Webhooks
 from ..core.config import Project
 from ..core.errors import AuthenticationError, SegueError, StoreError
 from ..core.snapshot import Snapshot, current, history
-from .inbound import People
+from .inbound.observing import People
 from .jobs import Job, pull, utc_now
 from .opting_out import send_ahead, send_opt_outs
 from .receiving import HINTS, ROWS, Reader, follow_hints

@@ -20,7 +20,7 @@ from ..connectors.base import Connector
 from ..core.consent import LEFT, ConsentState
 from ..core.model import ContactState, RemoteContact
 from ..mappings.mapping import Mapping as FieldMapping
-from .inbound import People, observe
+from .inbound.observing import People, observe
 from .store.leases import Lease
 from .store.store import Store
 

@@ -54,7 +54,7 @@ class LedgerFormat(StrEnum):
 def show(who: Who, project: ProjectFolder = Path(), *, as_json: AsJson = False) -> None:
     """Show all that the ledger holds of somebody, whether they may be mailed and why, and what destinations show."""
     from ...core.config import load_project
-    from ..ledger import find, view
+    from ..ledger.desk import find, view
     from ..store.store import Store
 
     output = Output(as_json=as_json)
@@ -112,7 +112,7 @@ def export(
     """Write the whole ledger, each entry under the keyed hash of its contact or address."""
     from ...core.config import load_project
     from ...core.errors import ConfigError
-    from ..ledger_files import export as write
+    from ..ledger.files import export as write
     from ..store.store import Store
 
     output = Output(as_json=as_json)
@@ -175,7 +175,7 @@ def import_(  # noqa: PLR0913  # typer's options
     """Take a consent platform's export into the ledger. Bad rows are listed, and nothing is imported then."""
     from ...core.config import load_project
     from ...core.shapes import load_shape
-    from ..ledger_files import import_file, with_options
+    from ..ledger.files import import_file, with_options
     from ..store.audit import acting, somebody
     from ..store.store import Store
 
@@ -270,7 +270,7 @@ def _record(
 ) -> None:
     from ...core.config import load_project
     from ...core.consent import ConsentAct
-    from ..ledger import find, normal, record_act
+    from ..ledger.desk import find, normal, record_act
     from ..store.audit import acting, somebody
     from ..store.store import Store
 

@@ -43,7 +43,7 @@ def build(
     """Read the sources and compute traits, segments and recommendations into a new snapshot."""
     from ...core.config import load_project
     from ...core.personalize import build as make
-    from ..learnt import learnt_by
+    from ..inbound.learnt import learnt_by
     from ..rights.keeping_out import erased_by
 
     output = Output(as_json=as_json)

@@ -70,7 +70,7 @@ def explain(
     from ...core.personalize import available_traits
     from ...core.segments.check import parse_rules
     from ...core.segments.explain import explain as in_words
-    from ..learnt import learnt_traits
+    from ..inbound.learnt import learnt_traits
 
     output = Output(as_json=as_json)
     loaded = load_project(project)

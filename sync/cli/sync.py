@@ -98,9 +98,9 @@ def run(
     from ...core.config import load_project
     from ...core.errors import DestinationError, GuardrailError, SegueError
     from ...core.personalize import build
+    from ..inbound.learnt import learnt_by
     from ..jobs import pull, utc_now
     from ..jobs import run as run_job
-    from ..learnt import learnt_by
     from ..rights.erasure import resume_all
     from ..rights.keeping_out import erased_by
     from ..store.store import Store

@@ -25,7 +25,7 @@ from ...connectors.transport import Transport
 from ...core.errors import DestinationError, RetryableError, SegueError
 from ...core.model import ContactState, Operation, OutcomeStatus
 from ...core.regimes import ConsentConfig
-from ..inbound import People, observe
+from ..inbound.observing import People, observe
 from ..store.leases import Lease
 from ..store.outbox import OutboxRow
 from ..store.settlement import Settlement

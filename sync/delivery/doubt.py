@@ -17,7 +17,7 @@ from typing import Final
 from ...connectors.base import Connector
 from ...core.consent import MAILABLE, ConsentAct
 from ...core.model import ContactState, Operation
-from ..inbound import People, observe
+from ..inbound.observing import People, observe
 from ..store.leases import Lease
 from ..store.outbox import OutboxRow
 from ..store.store import Store

@@ -16,7 +16,7 @@ from ...core.config import Guardrails
 from ...core.errors import GuardrailError
 from ...core.model import Operation
 from ...core.regimes import ConsentConfig
-from ..inbound import People
+from ..inbound.observing import People
 from ..planning.canary import Canary
 from ..planning.plan import Plan
 from ..report import Report

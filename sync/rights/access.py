@@ -15,7 +15,7 @@ from ...core.model import ContactState
 from ...core.snapshot import Snapshot
 from ...core.yamlfile import Document, validate
 from ...mappings.config import MappingConfig
-from ..ledger import ConsentView, find, view
+from ..ledger.desk import ConsentView, find, view
 from ..store.audit import AuditRow
 from ..store.erasures import Subject
 from ..store.store import Store

@@ -26,7 +26,7 @@ from ...core.config import Project
 from ...core.consent import ConsentAct, ConsentEntry
 from ...core.errors import DestinationError, SegueError, StoreError
 from ...core.snapshot import history
-from ..ledger import normal
+from ..ledger.desk import normal
 from ..opening import open_connector
 from ..store.consents import LedgerEntry
 from ..store.erasures import Erasure, Subject

@@ -13,7 +13,7 @@ import duckdb
 from ...core.config import Project
 from ...core.errors import StoreError
 from ...core.snapshot import Snapshot, current, history
-from ..ledger import find, normal
+from ..ledger.desk import find, normal
 from ..store.erasures import Subject
 from ..store.pulled import ADDRESS
 from ..store.store import Store

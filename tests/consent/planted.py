@@ -17,11 +17,12 @@ from segue.connectors.mailchimp.payload import existing_member, merge_fields, re
 from segue.connectors.transport import Transport
 from segue.core.consent import ConsentRecord, ConsentState, Regime, effective
 from segue.core.model import Change, Grant, Operation, Outcome, OutcomeStatus, RemoteContact, WithheldReason
-from segue.sync import gate, inbound, jobs
+from segue.sync import gate, jobs
 from segue.sync.delivery import courier
 from segue.sync.delivery.courier import Courier
 from segue.sync.delivery.doubt import settle_doubts
 from segue.sync.gate import Standing, admit
+from segue.sync.inbound import observing
 
 Patch = pytest.MonkeyPatch
 
@@ -100,6 +101,7 @@ def lost_create_resent_blindly(patch: Patch) -> None:
         return settle_doubts(connected, store, lease, **more)
 
     patch.setattr(Courier, "_gate", waved_through)
+    patch.setattr(Courier, "_met", lambda *_: {})
     patch.setattr(jobs, "settle_doubts", resent)
 
 
@@ -128,10 +130,10 @@ def polled_state_taken_as_evidence(patch: Patch) -> None:
 
 def unmapped_opt_out_ignored(patch: Patch) -> None:
     """A stop of a topic that nobody mapped is a stop of that topic."""
-    told = inbound._CONSENTS
+    told = observing._CONSENTS
     plain = told.replace("CASE WHEN stops THEN 'marketing' ELSE purpose END AS purpose", "purpose AS purpose")
     assert plain != told
-    patch.setattr(inbound, "_CONSENTS", plain)
+    patch.setattr(observing, "_CONSENTS", plain)
 
 
 BUGS: Mapping[str, Callable[[Patch], None]] = {

@@ -26,7 +26,7 @@ from segue.core.config import load_project
 from segue.core.errors import SegueError
 from segue.core.snapshot import current
 from segue.sync import jobs
-from segue.sync.inbound import People
+from segue.sync.inbound.observing import People
 from segue.sync.jobs import Job
 from segue.sync.opting_out import send_opt_outs
 from segue.sync.receiving import Reader, follow_hints

@@ -15,8 +15,8 @@ from segue.core.personalize import build
 from segue.core.snapshot import Snapshot
 from segue.sync import jobs
 from segue.sync.check import check
+from segue.sync.inbound.learnt import learnt_by
 from segue.sync.jobs import utc_now
-from segue.sync.learnt import learnt_by
 from segue.sync.report import Report
 
 from ..shop import MAPPING_YML, SEGUE_YML, Shop

@@ -13,8 +13,8 @@ from segue.connectors.mailchimp.webhooks import MailchimpWebhooks
 from segue.core.consent import ConsentState
 from segue.core.errors import DestinationError
 from segue.core.model import InboundEvent
-from segue.sync.fanout import fan_out
-from segue.sync.inbound import People
+from segue.sync.inbound.fanout import fan_out
+from segue.sync.inbound.observing import People
 from segue.sync.jobs import Job, utc_now
 from segue.sync.receiving import Reader, follow_hints
 from segue.sync.store.inbox import InboxCounts, Message

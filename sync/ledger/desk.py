@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 from email_validator import EmailNotValidError, validate_email
 
-from ..core.config import Project
-from ..core.consent import (
+from ...core.config import Project
+from ...core.consent import (
     MAILABLE,
     NOTHING_RECORDED,
     ConsentAct,
@@ -27,15 +27,15 @@ from ..core.consent import (
     merge_all,
     verdict,
 )
-from ..core.errors import ConfigError, DataError
-from ..core.model import ContactState
-from ..core.snapshot import Snapshot
-from .fanout import fan_out
-from .gate import of_former
-from .inbound import People, take_over
-from .store.consents import LedgerEntry
-from .store.keys import SubjectKind
-from .store.store import Store
+from ...core.errors import ConfigError, DataError
+from ...core.model import ContactState
+from ...core.snapshot import Snapshot
+from ..gate import of_former
+from ..inbound.fanout import fan_out
+from ..inbound.observing import People, take_over
+from ..store.consents import LedgerEntry
+from ..store.keys import SubjectKind
+from ..store.store import Store
 
 DESK: Final = "desk"
 """The source of what a person recorded by a command."""

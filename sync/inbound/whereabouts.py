@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from ..core.consent import (
+from ...core.consent import (
     LEFT,
     MAILABLE,
     NOTHING_RECORDED,
@@ -28,13 +28,13 @@ from ..core.consent import (
     effective,
     merge_all,
 )
-from ..core.model import ContactState, RemoteContact
-from .gate import of_former
-from .inbound import People, departures
-from .store.consents import LedgerEntry
-from .store.leases import Lease
-from .store.pulled import ADDRESS, PulledValue
-from .store.store import Store
+from ...core.model import ContactState, RemoteContact
+from ..gate import of_former
+from ..store.consents import LedgerEntry
+from ..store.leases import Lease
+from ..store.pulled import ADDRESS, PulledValue
+from ..store.store import Store
+from .observing import People, departures
 
 _GONE: Final = "gone"
 

@@ -11,9 +11,9 @@ import ibis.expr.types as ir
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
-from ..mappings.mapping import Mapping as FieldMapping
-from .store.pulled import ADDRESS
-from .store.store import Store
+from ...mappings.mapping import Mapping as FieldMapping
+from ..store.pulled import ADDRESS
+from ..store.store import Store
 
 _VALUES: Final = pa.schema(
     [("address_key", pa.int64()), ("tag", pa.string()), ("value", pa.string()), ("over", pa.string())]

@@ -11,13 +11,13 @@ from typing import Final
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
-from ..core.config import Project
-from ..core.learnt import Learnt, LearntTables
-from ..core.model import Trait, TraitType
-from ..core.yamlfile import Document, validate
-from ..mappings.config import FieldConfig, MappingConfig
-from .store.pulled import ADDRESS, ENGAGEMENT
-from .store.store import Store
+from ...core.config import Project
+from ...core.learnt import Learnt, LearntTables
+from ...core.model import Trait, TraitType
+from ...core.yamlfile import Document, validate
+from ...mappings.config import FieldConfig, MappingConfig
+from ..store.pulled import ADDRESS, ENGAGEMENT
+from ..store.store import Store
 
 _VALUES: Final = pa.schema(
     [

@@ -23,14 +23,14 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from ..core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, Regime, merge_all
-from ..core.model import RemoteContact
-from ..core.regimes import ConsentConfig
-from ..core.snapshot import Snapshot
-from ..core.yamlfile import PROJECT_FILE
-from .store.consents import LEDGER, RECORDS, LedgerEntry
-from .store.destinations import OptIns
-from .store.store import Store
+from ...core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, Regime, merge_all
+from ...core.model import RemoteContact
+from ...core.regimes import ConsentConfig
+from ...core.snapshot import Snapshot
+from ...core.yamlfile import PROJECT_FILE
+from ..store.consents import LEDGER, RECORDS, LedgerEntry
+from ..store.destinations import OptIns
+from ..store.store import Store
 
 _DEPARTURES: Final = {
     ConsentState.UNSUBSCRIBED: ConsentAct.WITHDRAWAL,

@@ -21,16 +21,16 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 from pyarrow import csv
 
-from ..core.config import Project
-from ..core.data.consents import Finding, read_consents
-from ..core.data.engine import connect, room
-from ..core.errors import ConfigError, DataError, Problem, SegueError
-from ..core.shapes import Shape
-from ..core.snapshot import Snapshot
-from .fanout import fan_out
-from .inbound import People, take_over
-from .ledger import install
-from .store.store import Store
+from ...core.config import Project
+from ...core.data.consents import Finding, read_consents
+from ...core.data.engine import connect, room
+from ...core.errors import ConfigError, DataError, Problem, SegueError
+from ...core.shapes import Shape
+from ...core.snapshot import Snapshot
+from ..inbound.fanout import fan_out
+from ..inbound.observing import People, take_over
+from ..store.store import Store
+from .desk import install
 
 Progress = Callable[[str, float], None]
 

@@ -6,10 +6,10 @@ address that said yes later than its former owner left stays.
 
 from collections.abc import Iterable, Mapping
 
-from ..core.consent import LEFT, MAILABLE, NOTHING_RECORDED, effective, merge
-from ..core.model import ContactState
-from .inbound import People
-from .store.store import Store
+from ...core.consent import LEFT, MAILABLE, NOTHING_RECORDED, effective, merge
+from ...core.model import ContactState
+from ..store.store import Store
+from .observing import People
 
 
 def fan_out(

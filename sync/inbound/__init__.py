@@ -1,0 +1,1 @@
+"""What an ESP shows of contacts, and what follows from it here and at the other destinations."""

@@ -1,0 +1,1 @@
+"""The consent ledger for people: shown, acted on at the desk, and as files."""
