@@ -3,6 +3,7 @@
 How each is carried out is the town's.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,6 +62,16 @@ class Meanwhile:
 
     moment: Moment
     doings: tuple[Doing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What is new when a run begins, in this order; `edited` says that a marketer edited everybody there meanwhile."""
+
+    bought: Sequence[float]
+    moved: Sequence[tuple[str, str]]
+    refused: tuple[str, Mapping[str, str]] | None
+    edited: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from segue.sync.store.keys import ContactKeys
 from segue.sync.store.store import Store
 
 from ..shop import AS_OF, Customer, Shop
-from .happenings import HERE, Act, Doing, Kill, Letter, Meanwhile
+from .happenings import HERE, Act, Doing, Kill, Letter, Meanwhile, News
 from .truth import Truth, Word
 from .watchman import Watchman
 
@@ -278,13 +278,17 @@ class Town:
         self.shop.acts.append({"contact_id": person, "act": "grant", "at": at, "evidence": PROOF})
         self._word_of[at] = self.truth.say(Word(at=at, agrees=True, person=person))
 
-    def hears(self, bought: Sequence[float], moved: Sequence[tuple[str, str]]) -> None:
-        """Take note of what everybody bought, and of who moved where."""
-        for person, amount in zip(PEOPLE, bought, strict=True):
+    def hears(self, news: News, destination: str) -> None:
+        """Let happen what is new before a run at an account."""
+        for person, amount in zip(PEOPLE, news.bought, strict=True):
             if person in self.shop.customers:
                 self.shop.customers[person].spent = amount
-        for person, address in moved:
+        for person, address in news.moved:
             self.moves(person, address)
+        if news.refused is not None:
+            self.withdraws(*news.refused)
+        for person in PEOPLE if news.edited else ():
+            self.do(Doing(person=person, destination=destination, act=Act.EDIT))
 
     def moves(self, person: str, address: str) -> None:
         """Give a person another address in the shop's data, in exchange for theirs where somebody has it."""
@@ -334,7 +338,10 @@ class Town:
     def deliver(self, letter: Letter) -> None:
         """Let a webhook arrive, and be believed."""
         webhooks = Mailchimp.webhooks
-        (event,) = webhooks.read(letter.body, _FORM)
+        events = webhooks.read(letter.body, _FORM)
+        if not events:
+            return
+        (event,) = events
         message = Message(
             destination=letter.destination,
             name=event.key,
