@@ -92,7 +92,7 @@ class Courier:
                 continue
             rows = [each.row for each in passed]
             try:
-                outcomes = self._send([each.change for each in passed])
+                outcomes = self._send(passed)
             except RejectedBatchError as refusal:
                 served = True
                 if len(rows) > 1:
@@ -153,16 +153,34 @@ class Courier:
                 withheld.append((row, answer))
         return passed, withheld
 
-    def _send(self, changes: Sequence[Change]) -> list[Outcome]:
+    def _send(self, passed: Sequence[_Passed]) -> list[Outcome]:
+        met = self._met(passed)
+        changes = [each.change for each in passed if each.row.id not in met]
         certify(changes)
-        operation = changes[0].operation
-        with urgent() if operation is Operation.OPT_OUT else nullcontext():
-            outcomes = self._connector.write(operation, changes)
+        outcomes: Sequence[Outcome] = ()
+        if changes:
+            operation = changes[0].operation
+            with urgent() if operation is Operation.OPT_OUT else nullcontext():
+                outcomes = self._connector.write(operation, changes)
         if len(outcomes) != len(changes):
             raise DestinationError(
                 f"connector {self._connector.name}: {len(outcomes)} outcomes for {len(changes)} changes. A bug there."
             )
-        return outcomes
+        answers = iter(outcomes)
+        return [met[each.row.id] if each.row.id in met else next(answers) for each in passed]
+
+    def _met(self, passed: Sequence[_Passed]) -> dict[int, Outcome]:
+        """Give whom an earlier try of their create made after all, by row: asked, because the same bytes may raise them.
+
+        Whoever was archived since then would come back. A read each, and only after a try that failed.
+        """
+        again = [each for each in passed if each.row.attempts > 0 and each.row.operation is Operation.CREATE]
+        found = self._connector.read([each.row.address for each in again]) if again else []
+        return {
+            each.row.id: Outcome(status=OutcomeStatus.EXISTS, seen=contact)
+            for each, contact in zip(again, found, strict=True)
+            if contact is not None
+        }
 
     def _put_off(
         self, rows: Sequence[OutboxRow], error: DestinationError, *, not_before: datetime
