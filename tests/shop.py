@@ -54,7 +54,8 @@ destinations:
     settings:
       api_key: env:SANDBOX_KEY
       audience: {audience}
-      base_url: {base_url}{batch_size}{retry_wait}
+      base_url: {base_url}
+      retry_wait: 0.02 seconds{batch_size}
 """
 
 MAPPING_YML = """\
@@ -97,7 +98,6 @@ class Shop:
         self.mapping = MAPPING_YML
         self.more = ""  # further lines of the destination in segue.yml
         self.batch_size: int | None = None
-        self.retry_wait: str | None = None
         self.customers: dict[str, Customer] = {}
         self.acts: list[
             dict[str, Any]
@@ -118,7 +118,6 @@ class Shop:
                 audience=self.sandbox.audience,
                 base_url=self.sandbox.base_url,
                 batch_size=f"\n      batch_size: {self.batch_size}" if self.batch_size else "",
-                retry_wait=f"\n      retry_wait: {self.retry_wait}" if self.retry_wait else "",
             )
             + self.more
         )

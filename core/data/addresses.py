@@ -15,7 +15,6 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pyarrow as pa
-from email_validator import EmailNotValidError, validate_email
 
 from .casting import clean
 
@@ -59,6 +58,8 @@ def normalise(texts: ir.Table) -> ir.Table:
 
 
 def _validated(text: str) -> str | None:
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         found = validate_email(text, check_deliverability=False)
     except EmailNotValidError:

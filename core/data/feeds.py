@@ -13,16 +13,18 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, redirect_stdout
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
-import psycopg
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
 from ..errors import DataError
 from .engine import reading
 from .files import ROW, RawTable, must_be_distinct, quoted
+
+if TYPE_CHECKING:
+    import psycopg
 
 BATCH_ROWS: Final = 50_000
 
@@ -108,6 +110,8 @@ def _sqlite_batches(path: Path, query: str, head: int | None) -> Iterator[pa.Rec
 
 
 def _postgres_batches(url: str, query: str, head: int | None) -> Iterator[pa.RecordBatch]:
+    import psycopg
+
     try:
         with psycopg.connect(url, connect_timeout=10, application_name="segue") as connection:
             connection.read_only = True
@@ -142,7 +146,7 @@ def _postgres_batches(url: str, query: str, head: int | None) -> Iterator[pa.Rec
         ) from error
 
 
-def _postgres_text(connection: psycopg.Connection[Any], column: psycopg.Column) -> str:
+def _postgres_text(connection: "psycopg.Connection[Any]", column: "psycopg.Column") -> str:
     """Arrays become JSON, which our casting reads as a list; PostgreSQL's own text of them is {a,b}."""
     found = connection.adapters.types.get(column.type_code)
     if found is not None and found.array_oid == column.type_code:

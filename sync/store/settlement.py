@@ -39,13 +39,13 @@ _WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.READDR
 class Settlement:
     """What became of one claimed row.
 
-    `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the address
-    now is there, None when nothing was learnt. `stated_at` is the time of opting in that our own write brought there:
-    the grant of who was made, or what a contact who moved there had; it is nobody's later word. `arrived` says that the
-    contact had not been written at this address before. `vacated` is the key of an address that the contact no longer
-    has there. `ended` are contacts whose baselines end, because this one has
-    their address now. `not_before` is when a DEFERRED or UNKNOWN row may be claimed again, None for at once; `free`
-    says that the try cost no attempt: the account was throttled.
+    `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the
+    address now is there, None when nothing was learnt. `stated_at` is the time of opting in that our own write
+    brought there: the grant of who was made, or what a contact who moved there had; it is nobody's later word.
+    `arrived` says that the contact had not been written at this address before. `vacated` is the key of an address
+    that the contact no longer has there. `ended` are contacts whose baselines end, because this one has their address
+    now. `not_before` is when a DEFERRED or UNKNOWN row may be claimed again, None for at once; `free` says that the
+    try cost no attempt: the account was throttled.
     """
 
     row: OutboxRow

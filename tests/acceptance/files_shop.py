@@ -46,6 +46,7 @@ destinations:
       api_key: env:MAILCHIMP_KEY
       audience: {audience}
       base_url: {base_url}
+      retry_wait: 0.02 seconds
 """
 MAPPING_YML = """\
 connector: mailchimp

@@ -121,7 +121,6 @@ class Storm:
         self._acting = True
         self._signal: _Signal | None = None
         shop.batch_size = 20
-        shop.retry_wait = "0.02 seconds"
         shop.sandbox.settings(mode=mode)
         self.emulator.clock.advance(timedelta(days=-1))  # no word is ever of the future, whatever we add
         self._settle(contacts)

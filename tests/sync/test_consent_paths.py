@@ -1,7 +1,7 @@
 """The ways in which somebody who said no could be reached, or a contact lost, between shop, store and ESP."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,8 +11,8 @@ import pytest
 from segue.connectors.emulator import PersonAct
 from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.mailchimp.connector import Mailchimp
-from segue.core.errors import ConfigError, GuardrailError
-from segue.core.model import OutcomeStatus
+from segue.core.errors import ConfigError, GuardrailError, OutcomeUnknownError
+from segue.core.model import Change, Operation, Outcome, OutcomeStatus
 from segue.sync.delivery.courier import Courier
 from segue.sync.delivery.enqueue import enqueue
 from segue.sync.store.runs import PlanStatus, RunStatus
@@ -184,14 +184,39 @@ class _Elsewhere:
 
 def test_an_answer_that_never_came_is_not_called_clean(shop: Shop) -> None:
     shop.stock(2)
-    lost = Fault(kind=FaultKind.LOST_ANSWER, count=4, method="POST", path=f"lists/{shop.sandbox.audience}$")
+    lost = Fault(kind=FaultKind.LOST_ANSWER, method="POST", path=f"lists/{shop.sandbox.audience}$")
     shop.sandbox.emulator.faults.arm([lost])
     report = shop.run()
     assert report.waiting == 2
     assert report.exit_code == 1
+    shop.sandbox.emulator.faults.arm([])
     assert shop.run().exit_code == 0
     assert len(shop.members()) == 2
     assert shop.run().writes == 0
+
+
+def test_who_is_archived_after_a_create_without_an_answer_does_not_come_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second try of the same create would subscribe them anew; what was archived may hide that they left."""
+    shop.stock(2)
+    lost = Fault(kind=FaultKind.LOST_ANSWER, count=1, method="POST", path=f"lists/{shop.sandbox.audience}$")
+    shop.sandbox.emulator.faults.arm([lost])
+    write = Mailchimp.write
+
+    def archived_meanwhile(
+        connector: Mailchimp, operation: Operation, changes: Sequence[Change]
+    ) -> list[Outcome]:
+        try:
+            return write(connector, operation, changes)
+        except OutcomeUnknownError:
+            shop.sandbox.sdk().lists.delete_list_member(shop.sandbox.audience, ADDRESS)
+            raise
+
+    monkeypatch.setattr(Mailchimp, "write", archived_meanwhile)
+    shop.run()
+    assert shop.members()[ADDRESS]["status"] == "archived"
+    assert shop.members()["c00001@shop.example"]["status"] == "subscribed"
 
 
 def test_an_address_alone_withdraws_for_the_person_who_has_it(shop: Shop) -> None:

@@ -122,10 +122,8 @@ def test_an_opt_in_of_before_we_noted_any_is_no_news(shop: Shop) -> None:
     one, other = shop.customers.values()
     say(shop, PersonAct.SUBSCRIBE, other.address)
     shop.run()
-    with (
-        ExitStack() as stack,
-        shop.job(stack).store._database.write() as connection,
-    ):  # no public way back in time
+    with ExitStack() as stack, shop.job(stack).store._database.write() as connection:
+        # There is no public way back in time.
         connection.execute(sa.text("update remote set opted_in_at = null, stated_at = null"))
     one.consents += [("withdrawal", 1, "")]
     one.email, other.email = other.address, one.address
