@@ -22,11 +22,6 @@ from .shop import Shop
 SECRET = bytes(range(32))
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors, because a third of the time is waiting for processes that tests start."""
-    return (os.cpu_count() or 1) + 1
-
-
 class Clock:
     """A clock that moves only when told."""
 

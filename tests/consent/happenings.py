@@ -66,12 +66,12 @@ class Meanwhile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What is new when a run begins, in this order; `edited` says that a marketer edited everybody there meanwhile."""
+    """What is new when a run begins, in this order; `edited` says that a marketer edited everybody there."""
 
-    bought: Sequence[float]
-    moved: Sequence[tuple[str, str]]
     refused: tuple[str, Mapping[str, str]] | None
     edited: bool
+    bought: Sequence[float]
+    moved: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from .town import ADDRESSES, DESTINATIONS, PEOPLE, Town
 
 people, destinations, addresses = (st.sampled_from(each) for each in (PEOPLE, DESTINATIONS, ADDRESSES))
 scopes = st.sampled_from([{}, {}, {"purpose": "newsletter"}, {"purpose": "all"}, {"channel": "e-mail"}])
-# What is new when a run begins: what each bought, who moved where, who said no, and whether a marketer edited all since.
+# What is new when a run begins: who said no, whether a marketer edited all since, what each bought, who moved where.
 news = st.builds(
     News,
     bought=st.lists(st.sampled_from([20.0, 50.0, 150.0]), min_size=len(PEOPLE), max_size=len(PEOPLE)),

@@ -20,6 +20,7 @@ from segue.connectors.mailchimp.connector import Mailchimp
 from segue.connectors.mailchimp.emulator.audience import Audience, Member, Rules
 from segue.connectors.mailchimp.emulator.webhooks import Webhook
 from segue.connectors.mailchimp.testing import Sandbox
+from segue.connectors.mailchimp.webhooks import MailchimpWebhooks
 from segue.connectors.traffic import READS, Exchange
 from segue.connectors.webhook_sender import Proof
 from segue.core.config import load_project
@@ -73,14 +74,13 @@ class Town:
     """The town. What is wrong is the watchman's to tell."""
 
     def __init__(self, folder: Path, sandboxes: Sequence[Sandbox]) -> None:
-        self.sandboxes = dict(zip(DESTINATIONS, sandboxes, strict=True))
+        self.sandboxes: dict[str, Sandbox] = dict(zip(DESTINATIONS, sandboxes, strict=True))
         self.clock = sandboxes[0].emulator.clock
         for sandbox in sandboxes:
             sandbox.emulator.clock = self.clock
             sandbox.emulator.reset()
         self.clock.advance(timedelta(days=-2))
         self.shop = Shop(folder, sandboxes[0], "sqlite")
-        self.shop.retry_wait = "0.02 seconds"
         self.shop.more = SECOND_YML.format(audience=sandboxes[1].audience, base_url=sandboxes[1].base_url)
         self.sparing = True  # what is known to end wrong, by `test_found.py`
         self.truth = Truth()
@@ -280,15 +280,15 @@ class Town:
 
     def hears(self, news: News, destination: str) -> None:
         """Let happen what is new before a run at an account."""
+        if news.refused is not None:
+            self.withdraws(*news.refused)
+        for person in PEOPLE if news.edited else ():  # before anybody moves: they are found where they were
+            self.do(Doing(person=person, destination=destination, act=Act.EDIT))
         for person, amount in zip(PEOPLE, news.bought, strict=True):
             if person in self.shop.customers:
                 self.shop.customers[person].spent = amount
         for person, address in news.moved:
             self.moves(person, address)
-        if news.refused is not None:
-            self.withdraws(*news.refused)
-        for person in PEOPLE if news.edited else ():
-            self.do(Doing(person=person, destination=destination, act=Act.EDIT))
 
     def moves(self, person: str, address: str) -> None:
         """Give a person another address in the shop's data, in exchange for theirs where somebody has it."""
@@ -337,7 +337,7 @@ class Town:
 
     def deliver(self, letter: Letter) -> None:
         """Let a webhook arrive, and be believed."""
-        webhooks = Mailchimp.webhooks
+        webhooks = MailchimpWebhooks()
         events = webhooks.read(letter.body, _FORM)
         if not events:
             return
@@ -365,7 +365,7 @@ class Town:
     def serve(self, destination: str) -> None:
         """Follow the hints of an account and send what opt-outs wait for it, as `segue serve` does."""
         with self._watching(destination, None) as job, suppress(SegueError):
-            follow_hints(job, Mailchimp.webhooks)
+            follow_hints(job, MailchimpWebhooks())
             send_opt_outs(job)
         self._raise_crashes()
 

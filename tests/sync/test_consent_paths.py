@@ -176,6 +176,7 @@ class _Elsewhere:
 
     def __init__(self, store: Any) -> None:
         self.outbox, self.plans, self.destinations = store.outbox, store.plans, store.destinations
+        self.sealing = store.sealing
         self.baselines = self
 
     def hashes(self, _destination: str, keys: Any) -> dict[int, bytes]:

@@ -137,7 +137,6 @@ def test_a_trait_has_one_origin(shop: Shop) -> None:
 
 
 def test_reports_that_cannot_be_read_keep_nobody_from_being_known_to_have_left(shop: Shop) -> None:
-    shop.retry_wait = "0.01"
     shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, address=FIRST)
     shop.customers["c00000"].spent = 51.0
     shop.build()

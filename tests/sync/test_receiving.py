@@ -159,7 +159,6 @@ def test_what_cannot_be_read_is_laid_aside_and_blocks_nothing(shop: Shop) -> Non
 def test_while_the_account_does_not_answer_hints_wait_and_departures_do_not(shop: Shop) -> None:
     post(shop, "subscribe", address=SECOND)
     post(shop, "unsubscribe")
-    shop.retry_wait = "0.01 seconds"
     shop.build()
     shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)] * 20)
     with pytest.raises(DestinationError):

@@ -212,7 +212,6 @@ def test_a_run_that_holds_the_destination_keeps_only_its_part_waiting(shop: Shop
 
 
 def test_an_account_that_does_not_answer_keeps_only_its_part_waiting(shop: Shop) -> None:
-    shop.retry_wait = "0.01"
     stocked(shop)
     shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)])
     begun = forget(shop)
