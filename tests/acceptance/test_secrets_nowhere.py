@@ -132,10 +132,11 @@ def encrypted(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "encrypted")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def life(
     request: pytest.FixtureRequest, tmp_path: Path, mailchimp: Sandbox, encrypted: bool
 ) -> Iterator[Life]:
+    """A project, encrypted on SQLite, whose file is searched as it lies there, and clear on PostgreSQL."""
     with alerts_taken() as (url, got), socket.create_server(("127.0.0.1", 0)) as free:
         secrets = {
             "MAILCHIMP_KEY": mailchimp.key,
@@ -145,7 +146,7 @@ def life(
             "ALERT_URL": url,
         }
         store = "sqlite"
-        if request.param == "postgresql":
+        if not encrypted:
             database: str = request.getfixturevalue("postgres_database")
             store = "env:STORE_URL"
             secrets["STORE_URL"] = database.replace("postgres:@", f"postgres:{quote(PASSWORD, safe='')}@")
