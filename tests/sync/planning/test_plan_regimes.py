@@ -1,7 +1,6 @@
 """Whose law a plan asks: by country, and never in favour of who said anything but yes."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,16 +8,11 @@ import pytest
 from segue.core.config import ConsentConfig
 from segue.core.consent import ConsentRecord, ConsentState, Regime
 
-from .test_plan import GRANTED, LEFT, NOW, Person, Planner, reasons, steps
+from .planner import GRANTED, LEFT, NOW, Person, Planner, reasons, steps
 
 REGIMES = ConsentConfig(regimes={"US": Regime.OPT_OUT, "DE": Regime.DOUBLE_OPT_IN})
 NOTHING = ConsentRecord()
 BEFORE = NOW - timedelta(days=40)
-
-
-@pytest.fixture
-def planned(tmp_path: Path) -> Planner:
-    return Planner(tmp_path)
 
 
 def test_a_contact_of_an_opt_out_country_is_created_without_a_grant_and_the_step_says_where(
