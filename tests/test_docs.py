@@ -18,6 +18,8 @@ from segue.core.features import engagement, person, purchases
 from segue.core.model import Trait
 from segue.core.scores import rfm
 from segue.mappings.mapping import mapping_schema
+from segue.sync.rights.check import _LOOKS
+from segue.sync.rights.rules import RULES as PRIVACY_RULES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -149,6 +151,15 @@ def test_every_command_is_in_the_readme_and_says_what_it_does() -> None:
             name = f"{prefix} {command.name or command.callback.__name__}".strip()
             assert re.search(rf"`{name}`", readme), f"README.md does not name `{name}`"
             assert command.callback.__doc__, name
+
+
+def test_every_rule_of_the_privacy_check_is_looked_at_and_documented() -> None:
+    assert set(PRIVACY_RULES) == {*_LOOKS, "acceptance_without_finding"}
+    page = (DOCS / "privacy.md").read_text()
+    for rule in PRIVACY_RULES.values():
+        assert f"`{rule.name}`" in page
+        assert rule.why in page
+        assert rule.fix in page
 
 
 def test_every_example_link_in_the_docs_leads_somewhere() -> None:

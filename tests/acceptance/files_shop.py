@@ -24,6 +24,8 @@ from segue.sync.jobs import Job, run
 from segue.sync.report import Report
 from segue.sync.store.store import Store
 
+from ..forked import forked_segue
+
 BIN = Path(sys.executable).parent
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -65,7 +67,7 @@ class FilesShop:
         self.cities: dict[str, str] = {}
         self.left: set[str] = set()
         self.environment = {
-            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{forked_segue().parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         }
@@ -143,7 +145,9 @@ class FilesShop:
 
     def here(self, text: str) -> str:
         """Put the places of this machine for those of the docs."""
-        return text.replace("/srv/myshop", str(self.folder)).replace("/srv/segue/bin", str(BIN))
+        return text.replace("/srv/myshop", str(self.folder)).replace(
+            "/srv/segue/bin", str(forked_segue().parent)
+        )
 
     def members(self) -> Mapping[str, Any]:
         """The members of the local Mailchimp by name, behind Segue's back."""

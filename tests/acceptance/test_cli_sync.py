@@ -17,6 +17,7 @@ import pytest
 from segue.connectors.emulator import PersonAct
 from segue.connectors.mailchimp.testing import running_sandbox
 
+from ..forked import forked_segue
 from ..shop import Shop
 
 SEGUE = Path(sys.executable).with_name("segue")
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 
 def segue(shop: Shop, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SEGUE, *arguments, "--project", shop.folder],
+        [SEGUE if "preexec_fn" in more else forked_segue(), *arguments, "--project", shop.folder],
         env={**os.environ, **more.pop("env", {})},
         capture_output=True,
         text=True,

@@ -219,6 +219,7 @@ def test_the_schedule_of_the_page_is_listed_in_words(shop: FilesShop) -> None:
     assert {each["name"]: each["command"] for each in listed} == {
         "opt_outs": "segue run --no-build newsletter",
         "nightly": "segue run",
+        "who_is_gone": "segue pull --full",
     }
     assert shop.segue("segue check").returncode == 0
 

@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..forked import forked_segue
 
 EXPORT = {
     "kunden.csv": (
@@ -50,7 +51,7 @@ class Ended:
 
 def segue(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "") -> Ended:
     ended = subprocess.run(
-        [Path(sys.executable).with_name("segue"), *arguments],
+        [forked_segue(), *arguments],
         env={**{key: value for key, value in os.environ.items() if key not in SECRETS}, **(env or {})},
         input=stdin,
         capture_output=True,

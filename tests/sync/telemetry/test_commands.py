@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
+from ...forked import forked_segue
 from ...shop import Shop
-
-SEGUE = Path(sys.executable).with_name("segue")
 
 pytestmark = pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 
 
 def segue(shop: Shop, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SEGUE, *arguments, "--project", shop.folder],
+        [forked_segue(), *arguments, "--project", shop.folder],
         capture_output=True,
         text=True,
         check=False,
