@@ -104,16 +104,25 @@ class Job:
         self.connector.transport.close()
 
     def look(
-        self, lease: Lease, report: Report, progress: Progress, *, full: bool = False, override: bool = False
+        self,
+        lease: Lease,
+        report: Report,
+        progress: Progress,
+        *,
+        full: bool = False,
+        override: bool = False,
+        seconds: float | None = None,
     ) -> Account:
         """Learn who left, here and at the ESP: what goes before every write. `full` also asks who is there no more."""
         account = self.connector.check()
         self._refuse_another_audience(account)
         self._record_consents(report)
-        self._settle_doubts(lease, report)  # before the pull, which would take a move of ours for the person's own
+        self._settle_doubts(
+            lease, report
+        )  # before the pull, which would take a move of ours for the person's own
         with report.phase("pull"):
             pulling = Pulling(job=self, lease=lease, report=report, progress=progress)
-            pulling.pull(full=full, override=override)
+            pulling.pull(full=full, override=override, seconds=seconds)
         _LOG.info("pulled", contacts=report.pulled, left=report.left)
         return account
 
@@ -392,10 +401,20 @@ def _finish(job: Job, report: Report, started: float) -> None:
     concluded(job.project, job.store, report)
 
 
-def pull(job: Job, progress: Progress, *, full: bool = False, override: bool = False) -> Report:
-    """Learn who left, and change nothing there. Raises what stops it, after the report is stored."""
+def pull(
+    job: Job,
+    progress: Progress,
+    *,
+    full: bool = False,
+    override: bool = False,
+    seconds: float | None = None,
+) -> Report:
+    """Learn who left, and change nothing there; in no more than about so many seconds, and the next one goes on there.
+
+    Raises what stops it, after the report is stored.
+    """
     with recorded(job, "pull") as (lease, report):
-        job.look(lease, report, progress, full=full, override=override)
+        job.look(lease, report, progress, full=full, override=override, seconds=seconds)
     return report
 
 

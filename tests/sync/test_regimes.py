@@ -52,7 +52,7 @@ def lose_answers(shop: Shop, count: int) -> None:
 def test_the_basis_is_written_down_before_anything_is_sent(shop: Shop) -> None:
     lose_answers(shop, 4)
     shop.run()
-    assert ledger(shop) == [(ConsentAct.BASIS, "contact")] * 4  # one for each time that it was packed
+    assert ledger(shop) == [(ConsentAct.BASIS, "contact")]
 
 
 @pytest.mark.parametrize("runs_until_it_is_heard_of", [1, 2])
