@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -26,6 +27,7 @@ from ..core.config import Guardrails, Project
 from ..core.errors import ConfigError, SegueError
 from ..core.model import Account
 from ..core.snapshot import Snapshot
+from ..mappings.mapping import Mapping
 from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
@@ -91,11 +93,16 @@ class Job:
         self.connector.transport.share(
             store.turns
         )  # other destinations and tools of ours use the same account
-        self.mapping = open_mapping(project, destination, snapshot, self.connector)
         self.people = People(snapshot, store)
         self.folder = project.state_folder / "plans" / destination
 
+    @cached_property
+    def mapping(self) -> Mapping:
+        """What of a contact goes there and comes from there. Raises ConfigError where that is not in order."""
+        return open_mapping(self.project, self.destination, self.snapshot, self.connector)
+
     def __enter__(self) -> Self:
+        _ = self.mapping  # said before anything is begun; opt-outs, which need none, are sent without
         return self
 
     def __exit__(

@@ -116,6 +116,14 @@ def test_a_destination_that_cannot_be_opened_stops_no_other(scene: Scene) -> Non
         assert serving.healthy
 
 
+def test_a_broken_mapping_stops_no_opt_out(scene: Scene) -> None:
+    (scene.shop.folder / "mapping.yml").write_text("fields: [\n")
+    with scene.serving() as serving:
+        scene.leave()
+        serving.came()
+        assert scene.until_left()
+
+
 def test_an_account_that_hangs_delays_no_other(scene: Scene) -> None:
     scene.shop.sandbox.settings(latency=3)
     with scene.serving() as serving:
