@@ -109,11 +109,12 @@ class Watchman:
             self._tell(watch.destination, exchange, f"made {address} mailable: {why}")
 
     def _judge_opt_out(self, exchange: Exchange, contact: str, address: str, name: str) -> None:
-        """Whoever is unsubscribed, or whoever had that address, said no once."""
+        """Whoever is unsubscribed, or whoever had that address, or one that they have had since, said no once."""
         people = {p for p, been in self.truth.been.items() if address in been}
         people |= {self.written[name][contact]} if contact in self.written[name] else set()
+        theirs = {address}.union(*(self.truth.been.get(person, ()) for person in people))
         if not any(
-            not word.agrees and (word.person in people or word.written in people or address in word.addresses)
+            not word.agrees and (word.person in people or word.written in people or theirs & word.addresses)
             for word in self.truth.words
         ):
             self._tell(name, exchange, f"unsubscribed {address}, where nobody ever said no")
