@@ -305,7 +305,7 @@ class Job:
             rejections=self.store.settlements.stream_rejections(self.destination),
             payloads=lambda keys: self.store.baselines.stream_payloads(self.destination, keys),
             regimes=self.project.consent,
-            profiles=self.snapshot.table("profiles"),
+            customers=self.snapshot.table("customers"),
         )
 
     def _record_consents(self, report: Report) -> None:

@@ -69,6 +69,7 @@ SELECT subject_key, subject_kind, channel, purpose, act, occurred_at, source, ev
 )
 """
 
+# Here the country of the last delivery counts as well, where the shop knows no other: it can only keep somebody out.
 _RESIDENCES: Final = """
 WITH residents AS (
     SELECT contact_id, email, country FROM profiles WHERE country IS NOT NULL AND country NOT IN (SELECT unnest($elsewhere))
