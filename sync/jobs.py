@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -26,6 +27,7 @@ from ..core.config import Guardrails, Project
 from ..core.errors import ConfigError, SegueError
 from ..core.model import Account
 from ..core.snapshot import Snapshot
+from ..mappings.mapping import Mapping
 from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
@@ -91,11 +93,16 @@ class Job:
         self.connector.transport.share(
             store.turns
         )  # other destinations and tools of ours use the same account
-        self.mapping = open_mapping(project, destination, snapshot, self.connector)
         self.people = People(snapshot, store)
         self.folder = project.state_folder / "plans" / destination
 
+    @cached_property
+    def mapping(self) -> Mapping:
+        """What of a contact goes there and comes from there. Raises ConfigError where that is not in order."""
+        return open_mapping(self.project, self.destination, self.snapshot, self.connector)
+
     def __enter__(self) -> Self:
+        _ = self.mapping  # said before anything is begun; opt-outs, which need none, are sent without
         return self
 
     def __exit__(
@@ -104,16 +111,25 @@ class Job:
         self.connector.transport.close()
 
     def look(
-        self, lease: Lease, report: Report, progress: Progress, *, full: bool = False, override: bool = False
+        self,
+        lease: Lease,
+        report: Report,
+        progress: Progress,
+        *,
+        full: bool = False,
+        override: bool = False,
+        seconds: float | None = None,
     ) -> Account:
         """Learn who left, here and at the ESP: what goes before every write. `full` also asks who is there no more."""
         account = self.connector.check()
         self._refuse_another_audience(account)
         self._record_consents(report)
-        self._settle_doubts(lease, report)  # before the pull, which would take a move of ours for the person's own
+        self._settle_doubts(
+            lease, report
+        )  # before the pull, which would take a move of ours for the person's own
         with report.phase("pull"):
             pulling = Pulling(job=self, lease=lease, report=report, progress=progress)
-            pulling.pull(full=full, override=override)
+            pulling.pull(full=full, override=override, seconds=seconds)
         _LOG.info("pulled", contacts=report.pulled, left=report.left)
         return account
 
@@ -392,10 +408,20 @@ def _finish(job: Job, report: Report, started: float) -> None:
     concluded(job.project, job.store, report)
 
 
-def pull(job: Job, progress: Progress, *, full: bool = False, override: bool = False) -> Report:
-    """Learn who left, and change nothing there. Raises what stops it, after the report is stored."""
+def pull(
+    job: Job,
+    progress: Progress,
+    *,
+    full: bool = False,
+    override: bool = False,
+    seconds: float | None = None,
+) -> Report:
+    """Learn who left, and change nothing there; in no more than about so many seconds, and the next one goes on there.
+
+    Raises what stops it, after the report is stored.
+    """
     with recorded(job, "pull") as (lease, report):
-        job.look(lease, report, progress, full=full, override=override)
+        job.look(lease, report, progress, full=full, override=override, seconds=seconds)
     return report
 
 

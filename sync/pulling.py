@@ -1,12 +1,12 @@
 """What changed at an ESP since the last look, a page at a time: read, remembered, and told to whom it concerns.
 
-What one contact's state means is `inbound`'s to say, where somebody is who is not there any more `whereabouts`'. Nothing
+What one contact's state means is `inbound.observing`'s to say, where somebody is who is not there any more `whereabouts`'. Nothing
 here writes to an ESP.
 
 Each page's cursor is stored once all that follows from the page is: a pull that is killed goes on with the page after,
 and the one that was at hand is read again. Cursors are the ESP's own, on its own clock, and overlap; what was seen
-already changes nothing. Who left is told to the other destinations for the whole page, seen before or not, because the
-look before may have been killed in between.
+already changes nothing. Who left is told to all destinations for the whole page, seen before or not, because the look
+before may have been killed in between; and so is who is mailed here after having left elsewhere.
 
 A full look reads everyone and then asks for whoever is known and was not shown. It has a cursor of its own and the
 moment at which it began, so that it too goes on where it was; what runs write meanwhile counts as seen.
@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,7 +27,7 @@ from ..core.errors import DestinationError, GuardrailError
 from ..core.model import ContactState, RemoteContact
 from ..mappings.projection import MappedField
 from .delivery.apply import Progress
-from .inbound.fanout import fan_out
+from .inbound.fanout import fan_out, overlooked
 from .inbound.observing import observe
 from .inbound.whereabouts import Whereabouts
 from .planning.plan import SHARES_COUNT_FROM
@@ -55,27 +56,33 @@ class Pulling:
     report: Report
     progress: Progress
 
-    def pull(self, *, full: bool, override: bool) -> None:
+    def pull(self, *, full: bool, override: bool, seconds: float | None = None) -> None:
         """Read what changed since the last pull, or everyone; a full look also ends who is there no more.
 
-        Raises GuardrailError, with nobody ended, when too many are gone and it is not overridden.
+        With `seconds` it reads nothing but changes, stops after so long, and says in the report if that was before their
+        end. Raises GuardrailError, with nobody ended, when too many are gone and it is not overridden.
         """
+        until = None if seconds is None else monotonic() + seconds
         self._read_new_fields()
         if full:
             self._everyone(override=override)
         else:
-            self._changes()
-        if self.job.config.engagement:
+            self._changes(until)
+        if self.job.config.engagement and seconds is None:
             self._engagement()
 
-    def _changes(self) -> None:
+    def _changes(self, until: float | None = None) -> None:
         cursors = self.job.store.destinations
-        for page in self._pages(cursors.cursor(self._name, _PULLED)):
+        for page in self._pages(cursors.cursor(self._name, _PULLED), until):
             cursors.set_cursor(self._name, _PULLED, page.cursor)
 
-    def _pages(self, reached: str | None) -> Iterator[Page]:
+    def _pages(self, reached: str | None, until: float | None = None) -> Iterator[Page]:
         """Read and take page after page; each is given once all that follows from it is stored."""
-        for page in self.job.connector.pull(reached or None, only=self.job.mapping.read_back):
+        pages = self.job.connector.pull(reached or None, only=self.job.mapping.read_back)
+        for number, page in enumerate(pages):
+            if number and until is not None and monotonic() > until:
+                self.report.unfinished = True
+                return
             self._take(page)
             yield page
 
@@ -158,6 +165,7 @@ class Pulling:
             [
                 *(contact.address for contact in page.contacts if contact.state in LEFT),
                 *(contact.address for contact in moved.values()),
+                *overlooked(self.job.store, self._name, self.job.people, page.contacts),
             ]
         )
         pulled.name(self._name, new)

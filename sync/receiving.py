@@ -8,7 +8,8 @@ Believing asks no account, so that who left anywhere counts while every account 
 hurry. A hint rests before it is followed: what our own writes set off is known by then, and costs no request.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,15 +18,14 @@ import structlog
 
 from ..connectors.webhooks import MalformedError, Webhooks
 from ..core.consent import MAILABLE
-from ..core.errors import DestinationError, SegueError
+from ..core.errors import DestinationError, RejectedBatchError, SegueError
 from ..core.model import InboundEvent, RemoteContact
 from .inbound.fanout import fan_out
 from .inbound.observing import People, observe
 from .jobs import Clock, Job
-from .store.audit import acting
 from .store.inbox import WaitingMessage
 from .store.store import Store
-from .unforeseen import bug_of, is_interrupt
+from .unforeseen import bug_of, is_interrupt, of_machine
 
 _LOG = structlog.get_logger(__name__)
 
@@ -35,109 +35,146 @@ HINTS: Final = 20
 """How many hints are followed together: each may cost a request."""
 _REST: Final = timedelta(seconds=10)
 _COARSE: Final = timedelta(seconds=1)  # ESPs tell whole seconds
-_TRIES: Final = 12
+_TRIES: Final = 20  # over six hours
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=30)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """What it takes to believe the messages of one destination; everyone who left is told to all of `destinations`."""
+def believe(
+    store: Store,
+    destination: str,
+    webhooks: Webhooks,
+    *,
+    people: People,
+    destinations: Sequence[str],
+    clock: Clock,
+) -> int:
+    """Work off the messages that wait, at most ROWS, up to what must be asked; give how many there were.
 
-    store: Store
-    destination: str
-    webhooks: Webhooks
-    people: People
-    destinations: Sequence[str]
-    clock: Clock
+    Everyone who left is told to all of `destinations`. Killed at any point, the same messages are worked off again.
+    What cannot be read is given up, with a reason that quotes nothing.
+    """
 
-    @acting("webhook")
-    def believe(self) -> int:
-        """Work off the messages that wait, at most ROWS, up to what must be asked; give how many there were.
-
-        Killed at any point, the same messages are worked off again. What cannot be read is given up, with a reason that
-        quotes nothing. A message over which we fall keeps no other one waiting.
-        """
-        rows = self.store.inbox.take(self.destination, ROWS)
-        if not rows:
-            return 0
-        try:
-            self._believe(rows)
-        except SegueError:
-            raise
-        except Exception as error:
-            if is_interrupt(error):
-                raise
-            self._one_by_one(rows)
-        return len(rows)
-
-    def _one_by_one(self, rows: Sequence[WaitingMessage]) -> None:
-        for row in rows:
-            try:
-                self._believe([row])
-            except SegueError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next message must not wait for it
-                _put_off(self.store, self.destination, [row], bug_of(error), now=self.clock())
-
-    def _believe(self, rows: Sequence[WaitingMessage]) -> None:
-        read: list[tuple[WaitingMessage, Sequence[InboundEvent]]] = []
-        for row in rows:
-            try:
-                read.append((row, self.webhooks.read(row.body, row.content_type)))
-            except MalformedError as error:
-                self.store.inbox.give_up([row.id], problem=error.message)
+    def work(rows: Sequence[WaitingMessage]) -> None:
+        read = _read(store, webhooks, rows)
         events = [event for _, events in read for event in events]
-        known = _Known.of(self.store, self.destination, events)
+        known = _Known.of(store, destination, events)
         departures = [event for event in events if event.state is not None]
-        now = self.clock()
+        now = clock()
         for page in _pages(departures, now):
-            observe(self.store, self.destination, page, people=self.people, now=now, run_id=None)
+            observe(store, destination, page, people=people, now=now, run_id=None, told=True)
         sure = {event.address for event in departures if not known.is_open(event)}
-        urged = fan_out(self.store, self.destinations, self.people, sure)
+        urged = fan_out(store, destinations, people, sure)
         hints = [row.id for row, events in read if any(known.is_open(event) for event in events)]
         # Last of all: what is done here is never looked at again.
-        self.store.inbox.set_aside(hints, until=now + _REST)
-        self.store.inbox.finish([row.id for row, _ in read if row.id not in hints])
+        store.inbox.set_aside(hints, until=now + _REST)
+        store.inbox.finish([row.id for row, _ in read if row.id not in hints])
         _LOG.info(
             "webhooks_believed",
-            destination=self.destination,
+            destination=destination,
             messages=len(rows),
             departures=len(departures),
             hints=len(hints),
             urged=dict(urged),
         )
 
+    rows = store.inbox.take(destination, ROWS)
+    _work_off(rows, work, lambda row, error: _put_off(store, destination, [row], error, now=clock()))
+    return len(rows)
 
-@acting("webhook")
-def follow_hints(job: Job, webhooks: Webhooks) -> int:
-    """Look at the contacts of hints that have rested, a few at a time; give how many hints there were.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """How many hints were followed, and whether one said that somebody moved: where to is for a pull to see."""
+
+    hints: int
+    moved: bool
+
+
+def follow_hints(job: Job, webhooks: Webhooks) -> Followed:
+    """Look at the contacts of hints that have rested, a few at a time.
 
     While the account does not answer, they wait, longer each time.
     """
-    rows = job.store.inbox.hints(job.destination, HINTS)
-    if not rows:
-        return 0
-    read = [(row, webhooks.read(row.body, row.content_type)) for row in rows]
-    events = [event for _, events in read for event in events]
-    known = _Known.of(job.store, job.destination, events)
-    departed = {event.address for event in events if event.state is not None}
-    asked = departed | {event.address for event in events if known.is_open(event)}
+    store, destination = job.store, job.destination
     destinations = list(job.project.destinations)
-    try:
-        found = [each for each in job.connector.read(sorted(asked)) if each is not None]
-    except DestinationError as error:
-        # That somebody came back is not to be had now; that they left was said.
-        fan_out(job.store, destinations, job.people, departed)
-        _put_off(job.store, job.destination, rows, error, now=job.clock())
-        raise
-    if found:
-        observe(job.store, job.destination, found, people=job.people, now=job.clock(), run_id=None)
-    urged = fan_out(job.store, destinations, job.people, asked)
-    job.store.inbox.finish([row.id for row in rows])
-    _LOG.info(
-        "webhooks_asked", destination=job.destination, messages=len(rows), asked=len(asked), urged=dict(urged)
-    )
-    return len(rows)
+    moved = False
+
+    def work(rows: Sequence[WaitingMessage]) -> None:
+        nonlocal moved
+        read = _read(store, webhooks, rows)
+        events = [event for _, events in read for event in events]
+        known = _Known.of(store, destination, events)
+        departed = {event.address for event in events if event.state is not None}
+        asked = departed | {event.address for event in events if known.is_open(event)}
+        try:
+            found = [each for each in job.connector.read(sorted(asked)) if each is not None]
+        except DestinationError as error:
+            if isinstance(error, RejectedBatchError) and len(rows) > 1:
+                raise  # about one of them: each is asked for by itself
+            # That somebody came back is not to be had now; that they left was said.
+            fan_out(store, destinations, job.people, departed)
+            _put_off(store, destination, rows, error, now=job.clock())
+            if isinstance(error, RejectedBatchError):
+                return
+            raise
+        if found:
+            observe(store, destination, found, people=job.people, now=job.clock(), run_id=None)
+        urged = fan_out(store, destinations, job.people, asked)
+        store.inbox.finish([row.id for row, _ in read])
+        moved |= any(event.previous_address for event in events)
+        _LOG.info(
+            "webhooks_asked",
+            destination=destination,
+            messages=len(rows),
+            asked=len(asked),
+            urged=dict(urged),
+        )
+
+    rows = store.inbox.hints(destination, HINTS)
+    _work_off(rows, work, lambda row, error: _put_off(store, destination, [row], error, now=job.clock()))
+    return Followed(hints=len(rows), moved=moved)
+
+
+def _work_off(
+    rows: Sequence[WaitingMessage],
+    work: Callable[[Sequence[WaitingMessage]], None],
+    put_off: Callable[[WaitingMessage, SegueError], None],
+) -> None:
+    """Work messages off together. One over which we fall is put off, and keeps no other one waiting.
+
+    Raises what is no message's fault.
+    """
+    groups = deque([rows] if rows else [])
+    while groups:
+        group = groups.popleft()
+        try:
+            work(group)
+        except RejectedBatchError:
+            groups.extend([row] for row in group)  # never of one: that one is put off
+        except SegueError:
+            raise
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            if lacking := of_machine(error):
+                raise lacking from error
+            if len(group) == 1:
+                put_off(group[0], bug_of(error))
+            else:
+                groups.extend([row] for row in group)
+
+
+def _read(
+    store: Store, webhooks: Webhooks, rows: Sequence[WaitingMessage]
+) -> list[tuple[WaitingMessage, Sequence[InboundEvent]]]:
+    """Read messages, and give up those that nobody can read."""
+    read: list[tuple[WaitingMessage, Sequence[InboundEvent]]] = []
+    for row in rows:
+        try:
+            read.append((row, webhooks.read(row.body, row.content_type)))
+        except MalformedError as error:
+            store.inbox.give_up([row.id], problem=error.message)
+    return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ class Report:
     moved: int = 0  # to another address, by somebody else's hand
     values: int = 0  # of fields that others changed
     engagement: int = 0  # opens and clicks
+    unfinished: bool = False  # it was stopped to make room, and the next one goes on there
     waiting: int = 0
     traffic: Traffic = field(default_factory=Traffic)
     phases: dict[str, float] = field(default_factory=dict)

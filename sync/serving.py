@@ -24,8 +24,9 @@ from ..core.snapshot import Snapshot, current, history
 from .inbound.observing import People
 from .jobs import Job, pull, utc_now
 from .opting_out import send_ahead, send_opt_outs
-from .receiving import HINTS, ROWS, Reader, follow_hints
+from .receiving import HINTS, ROWS, believe, follow_hints
 from .store.audit import acting
+from .store.leases import LeaseHeldError
 from .store.store import Store
 from .unforeseen import as_ours
 
@@ -35,7 +36,8 @@ _LOOK: Final = 1.0  # seconds between two looks at what waits for its time, or f
 _AGAIN: Final = 10.0  # seconds until what failed is tried again, twice as long each time
 _LONGEST: Final = 300.0  # seconds
 _LONGEST_STORE: Final = 5.0  # seconds: the store is ours, and what waits for it is whoever left
-_POLL_AGAIN: Final = 60.0  # seconds until a poll that could not be made is tried again
+_POLL: Final = 30.0  # seconds that a poll may read and keep the lease: the next one goes on there
+_POLL_AGAIN: Final = 60.0  # seconds until a poll that was not made, or not to its end, is tried again
 _UPKEEP: Final = 3600.0  # seconds
 _AHEAD: Final = 500  # opt-outs sent ahead of the run that holds the lease, at a time
 _BREATH: Final = (
@@ -81,39 +83,42 @@ class Serving:
         for worker in self._workers:
             worker.join(max(0.0, deadline - monotonic()))
 
-    def came(self, destinations: set[str]) -> None:
-        """Be told that something is new in these inboxes."""
-        del destinations  # all are looked at: one that is empty costs one look
+    def came(self) -> None:
+        """Be told that something is new in the inboxes."""
         self._believer.wake()
 
     @property
     def healthy(self) -> bool:
-        """Whether every thread is there."""
-        return all(worker.alive for worker in self._workers)
+        """Whether what comes in is believed; an account that does not answer makes nobody here ill."""
+        return all(worker.alive for worker in self._workers) and not self._believer.failing
 
     def _believe(self) -> float:
         if monotonic() >= self._upkeep_at:
             self._store.inbox.forget()
             self._upkeep_at = monotonic() + _UPKEEP
-        people, more, some = self._sight.look().people, False, False
+        people, most = self._sight.look().people, 0
+        failed: SegueError | None = None
         for destination, webhooks in self._webhooks.items():
-            reader = Reader(
-                store=self._store,
-                destination=destination,
-                webhooks=webhooks,
-                people=people,
-                destinations=list(self._project.destinations),
-                clock=utc_now,
-            )
-            with acting(f"webhooks of {destination}"):
-                count = reader.believe()
-            more |= count == ROWS
-            some |= count > 0
+            try:
+                with acting(f"webhooks of {destination}"):
+                    count = believe(
+                        self._store,
+                        destination,
+                        webhooks,
+                        people=people,
+                        destinations=list(self._project.destinations),
+                        clock=utc_now,
+                    )
+            except SegueError as error:  # those of the others are believed all the same
+                failed, count = error, 0
+            most = max(most, count)
             for sender in self._senders if count else ():
                 sender.wake()
-        if some and not more:
+        if failed is not None:
+            raise failed
+        if 0 < most < ROWS:
             sleep(_BREATH)
-        return 0.0 if more else _LOOK
+        return 0.0 if most == ROWS else _LOOK
 
 
 class _Worker:
@@ -147,6 +152,10 @@ class _Worker:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def failing(self) -> bool:
+        return self._failures > 0
 
     def _work(self) -> None:
         while not self._ending:
@@ -190,14 +199,23 @@ class _Sight:
         self._looked_at = 0.0
 
     def look(self) -> _Seen:
-        """Give what is current, or was a moment ago. Raises StoreError while what there is cannot be read."""
+        """Give what is current, or was a moment ago.
+
+        A newer snapshot that cannot be read is done without. Raises StoreError where there is no other one.
+        """
         with self._lock:
             if self._seen is None or monotonic() - self._looked_at >= _LOOK:
-                snapshot = _current(self._folder)
+                self._looked_at = monotonic()
+                try:
+                    snapshot = _current(self._folder)
+                except StoreError as error:
+                    if self._seen is None:
+                        raise
+                    _LOG.error("snapshot_unreadable", why=error.message)
+                    return self._seen
                 known = self._seen.snapshot.id if self._seen and self._seen.snapshot else None
                 if self._seen is None or known != (snapshot.id if snapshot else None):
                     self._seen = _Seen(snapshot=snapshot, people=People(snapshot, self._store))
-                self._looked_at = monotonic()
             return self._seen
 
 
@@ -236,25 +254,23 @@ class _Sender:
     def __init__(self, opened: _Opened) -> None:
         self._opened = opened
         self._waited: set[int] = set()  # rows that somebody else was to send a moment ago
-        self._ahead: set[int] = set()
+        self._ahead: set[int] = set()  # rows that were sent ahead of whoever is to settle them
 
     def turn(self) -> float:
         """Send what waits. Raises what keeps it from being sent."""
         store, destination = self._opened.store, self._opened.destination
-        rows = store.outbox.urgent(destination, _AHEAD)
+        rows = store.outbox.urgent(destination, _AHEAD + len(self._ahead))
         pause = store.pauses.of(destination)
         if not rows or (pause and pause.opt_outs) or (job := self._opened.job()) is None:
             self._waited, self._ahead = set(), set()
             return _LOOK
         try:
             send_opt_outs(job)
-        except StoreError:  # a run holds the lease: it is given a moment
+        except LeaseHeldError:  # by a run, which is given a moment
             there = {row.id for row in rows}
             late = [row for row in rows if row.id in self._waited and row.id not in self._ahead]
             self._waited, self._ahead = there, (self._ahead & there)
-            if late:
-                send_ahead(job, late)
-                self._ahead |= {row.id for row in late}
+            send_ahead(job, late, sent=self._ahead.update)
             return _LOOK
         except AuthenticationError:
             self._opened.close()
@@ -278,14 +294,16 @@ class _Looker:
         if job is None:
             return _LOOK
         try:
-            followed = 0
-            if self._webhooks is not None:
-                with acting(f"webhooks of {job.destination}"):
-                    followed = follow_hints(job, self._webhooks)
-            if followed == HINTS:
-                return 0.0
-            if monotonic() >= self._poll_at:
+            if monotonic() >= self._poll_at:  # first: hints may come faster than they are followed
                 self._poll(job)
+            if self._webhooks is None:
+                return _LOOK
+            with acting(f"webhooks of {job.destination}"):
+                followed = follow_hints(job, self._webhooks)
+            if followed.moved:
+                self._poll_at = 0.0
+            if followed.hints == HINTS:
+                return 0.0
         except AuthenticationError:
             self._opened.close()
             raise
@@ -297,11 +315,12 @@ class _Looker:
         if not job.store.runs.newest(1, job.destination):
             return
         try:
-            report = pull(job, lambda *_: None)
-        except StoreError as error:  # a run holds the lease, and asks by itself
+            report = pull(job, lambda *_: None, seconds=_POLL)
+        except LeaseHeldError as error:  # by a run, which asks by itself
             _LOG.info("poll_waits", destination=job.destination, why=error.message)
             return
-        self._poll_at = monotonic() + self._every
+        if not report.unfinished:
+            self._poll_at = monotonic() + self._every
         _LOG.info("polled", destination=job.destination, contacts=report.pulled, left=report.left)
 
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_stdout()
         return BROKEN_PIPE
     except Exception as error:  # the edge of the program: whatever comes becomes one paragraph and a code
-        if is_interrupt(error):
+        if told or is_interrupt(error):  # a library that was interrupted in its midst may call it anything
             return TERMINATED if told else INTERRUPTED
         if os.environ.get("SEGUE_TRACEBACK"):
             raise

@@ -36,7 +36,7 @@ def pull(
     Nothing is written there; who left is opted out at the other destinations at once. Safe to kill and to repeat.
     """
     from ...core.config import load_project
-    from ...core.errors import DestinationError, GuardrailError, SegueError
+    from ...core.errors import SegueError
     from ..jobs import pull as look
     from ..telemetry.alerts import telling
 
@@ -52,12 +52,15 @@ def pull(
                     job = stack.enter_context(opened(project, name))
                 progress = stack.enter_context(output.progress(f"pull {name}"))
                 reports.append(look(job, progress, full=full, override=override))
-        except (DestinationError, GuardrailError) as error:  # one account's trouble does not stop the others
+        except SegueError as error:  # one account's trouble does not stop the others
             failed[name] = error
     for name in loaded.destinations:
-        with opened(project, name) as job:
-            _opt_out(output, job, reports)
-    if failed and len(names) == 1:
+        try:
+            with opened(project, name) as job:
+                reports += _opt_out(output, job)
+        except SegueError as error:  # they wait in its outbox, ahead of everything else
+            failed.setdefault(name, error)
+    if len(names) == 1 and set(failed) == set(names):
         raise failed[names[0]]
     for report in reports:
         if report.pulled:
@@ -67,15 +70,16 @@ def pull(
     end(output, reports, list(failed.items()))
 
 
-def _opt_out(output: Output, job: "Job", reports: "list[Report]") -> None:
+def _opt_out(output: Output, job: "Job") -> "list[Report]":
     """Send a destination's opt-outs, unless somebody else does or it is paused."""
-    from ...core.errors import SegueError
     from ..opting_out import send_opt_outs
+    from ..store.leases import LeaseHeldError
 
     pause = job.store.pauses.of(job.destination)
     if not job.store.outbox.urgent(job.destination, 1) or (pause and pause.opt_outs):
-        return
+        return []
     try:
-        reports.append(send_opt_outs(job))
-    except SegueError as error:  # they wait in its outbox, ahead of everything else
+        return [send_opt_outs(job)]
+    except LeaseHeldError as error:  # by a run, which sends them first
         output.say(f"{job.destination}: opt-outs wait there. {error.message}", style="yellow")
+        return []

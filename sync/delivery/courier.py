@@ -1,8 +1,8 @@
 """One claimed batch on its way: through the gate, out by the connector, and back as settlements.
 
-`connector.write` is called in one place, `Courier._send`, directly after the gate. A courier only reads the store, so
-several batches can be under way at the same time; what it brings back is stored by `apply`. One thing it writes, and
-before it sends: on which law a create rests that rests on no grant, so that a lost answer cannot lose it.
+`connector.write` is called in one place, `Courier._send`, directly after the gate. What a courier brings back is stored
+by `apply`, so that several can be under way at the same time. One thing it writes itself, and before it sends: on which
+law a create rests that rests on no grant, so that a lost answer cannot lose it.
 
 Nothing is resent here: what may succeed later goes back to the outbox, and so through the gate again, because a resend
 would carry an answer of the gate that is older than the person's last word. What a batch is refused for as a whole
@@ -101,23 +101,26 @@ class Courier:
         pieces = deque([rows])
         while pieces:
             rows = pieces.popleft()
-            passed, withheld = self._gate(rows)
-            back += [self._not_done(row, outcome) for row, outcome in withheld]
-            if not passed:
-                continue
-            rows = [each.row for each in passed]
-            self._say_basis([each for each in passed if each.on_basis])
+            passed: list[_Passed] = []
             try:
-                outcomes = self._send(passed)
+                met = self._met(rows)
+                passed, withheld = self._gate(rows)
+                back += [self._not_done(row, outcome) for row, outcome in withheld]
+                if not passed:
+                    continue
+                rows = [each.row for each in passed]
+                outcomes = self._send(passed, met)
             except RejectedBatchError as refusal:
                 served = True
                 if len(rows) > 1:
                     pieces.extend(_halves(rows))
                     continue
-                outcomes = [Outcome(status=OutcomeStatus.REJECTED, code=refusal.code, reason=refusal.message)]
+                refused = Outcome(status=OutcomeStatus.REJECTED, code=refusal.code, reason=refusal.message)
+                back += [self._not_done(row, refused) for row in rows]
             except OutcomeUnknownError as lost:
                 unknown = Outcome(status=OutcomeStatus.UNKNOWN, code="no_answer", reason=lost.message)
-                outcomes = [unknown] * len(rows)
+                later = self._later(rows)
+                back += [Settlement(row=row, outcome=unknown, not_before=later) for row in rows]
             except DestinationError as failure:
                 failures += 1
                 tried = max(row.attempts for row in rows) + 1
@@ -134,7 +137,7 @@ class Courier:
                 break
             else:
                 served = True
-            back += self._settlements(passed, outcomes)
+                back += self._settlements(passed, outcomes)
         return Delivery(settlements=tuple(back), error=None if served else error)
 
     def _gate(self, rows: Sequence[OutboxRow]) -> tuple[list[_Passed], list[tuple[OutboxRow, Outcome]]]:
@@ -196,9 +199,10 @@ class Courier:
             run_id=self._run_id,
         )
 
-    def _send(self, passed: Sequence[_Passed]) -> list[Outcome]:
-        met = self._met(passed)
-        changes = [each.change for each in passed if each.row.id not in met]
+    def _send(self, passed: Sequence[_Passed], met: Mapping[int, Outcome]) -> list[Outcome]:
+        sent = [each for each in passed if each.row.id not in met]
+        self._say_basis([each for each in sent if each.on_basis])
+        changes = [each.change for each in sent]
         certify(changes)
         outcomes: Sequence[Outcome] = ()
         if changes:
@@ -212,16 +216,17 @@ class Courier:
         answers = iter(outcomes)
         return [met[each.row.id] if each.row.id in met else next(answers) for each in passed]
 
-    def _met(self, passed: Sequence[_Passed]) -> dict[int, Outcome]:
+    def _met(self, rows: Sequence[OutboxRow]) -> dict[int, Outcome]:
         """Give whom an earlier try of their create made after all, by row: asked, because the same bytes may raise them.
 
-        Whoever was archived since then would come back. A read each, and only after a try that failed.
+        Whoever was archived since then would come back. A read each, and only after a try that failed: before the
+        gate, whose answer would be old when hundreds were read.
         """
-        again = [each for each in passed if each.row.attempts > 0 and each.row.operation is Operation.CREATE]
-        found = self._connector.read([each.row.address for each in again]) if again else []
+        again = [row for row in rows if row.attempts > 0 and row.operation is Operation.CREATE]
+        found = self._connector.read([row.address for row in again]) if again else []
         return {
-            each.row.id: Outcome(status=OutcomeStatus.EXISTS, seen=contact)
-            for each, contact in zip(again, found, strict=True)
+            row.id: Outcome(status=OutcomeStatus.EXISTS, seen=contact)
+            for row, contact in zip(again, found, strict=True)
             if contact is not None
         }
 
@@ -265,14 +270,18 @@ class Courier:
             key: ContactState.parse(text)
             for key, text in self._store.baselines.payloads(self._destination, contacts).items()
         }
-        attempts = max(each.row.attempts for each in passed) + 1
-        later = self._again_at(attempts) if attempts < _ATTEMPTS else self._clock() + NEXT_RUN
+        later = self._later([each.row for each in passed])
         return [
             Settlement(row=each.row, outcome=outcome, not_before=later)
             if outcome.status is OutcomeStatus.UNKNOWN
             else self._settlement(each, outcome, held)
             for each, outcome in zip(passed, outcomes, strict=True)
         ]
+
+    def _later(self, rows: Sequence[OutboxRow]) -> datetime:
+        """Say when it is asked again what came of a batch: soon a few times, then in the next run."""
+        attempts = max(row.attempts for row in rows) + 1
+        return self._again_at(attempts) if attempts < _ATTEMPTS else self._clock() + NEXT_RUN
 
     def _not_done(self, row: OutboxRow, outcome: Outcome) -> Settlement:
         """Settle what is not to be, unless an earlier try may have happened: then the next run looks into that."""
@@ -297,8 +306,11 @@ class Courier:
         before = None if said.get("whole") else held.get(row.contact_key)
         match change.operation:
             case Operation.OPT_OUT:
-                # Whoever is no longer there was erased, and must not come back either.
-                shown = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
+                # Whoever is no longer there was erased, and must not come back either; who never arrived may.
+                shown: ConsentState | None = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
+                if outcome.status is OutcomeStatus.UNCHANGED and outcome.seen is None:
+                    known = self._store.destinations.states(self._destination, [row.address_key])
+                    shown = shown if row.address_key in known else None
                 return Settlement(row=row, outcome=outcome, remote_state=shown)
             case Operation.UNTAG if before is None:
                 return Settlement(row=row, outcome=outcome)

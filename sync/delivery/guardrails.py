@@ -1,7 +1,7 @@
 """The limits that a plan's own tables cannot tell, and the one that is watched while a run sends.
 
 Nothing here sends or stops anything: each function says in words what is passed, with its figures. What holds a plan
-back never holds back its opt-outs: `sync.jobs` sees to that.
+back never holds back its opt-outs: `execution` sees to that.
 """
 
 from collections.abc import Iterator

@@ -4,8 +4,8 @@ Both the shop's own consents and what is pulled from an ESP end here, in entries
 here decides who may be mailed, and nothing is written to an ESP.
 
 A state seen at an ESP carries no time of its own: `changed_at` moves with our own writes. So a departure is recorded
-when the state *becomes* one, not each time it is seen, and a subscription that is seen proves nothing. Only the
-ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back: and not
+when the state *becomes* one, not each time it is seen, and a subscription that is seen proves nothing. A departure that
+the ESP tells of, with the time of it, is one however they are remembered: they may have come back unseen. Only the ESP's own time of opting in, when it is later than the withdrawal we know, is evidence that somebody came back: and not
 where our own write brought it, with whoever was made there or moved there, because somebody else may have the address
 now.
 
@@ -209,12 +209,17 @@ def observe(
     people: People,
     now: datetime,
     run_id: str | None,
+    told: bool = False,
 ) -> int:
-    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left."""
+    """Remember what the ESP shows of a page of contacts; give how many of them turn out to have left.
+
+    `told` says that they are departures, and `changed_at` when each happened, by the ESP's own word.
+    """
     shown = {store.keys.address_key(contact.address): contact for contact in contacts}
     before = store.destinations.states(destination, shown)
     gone = {key: c for key, c in shown.items() if c.state in _DEPARTURES}
-    again = _left_again(store, destination, {key: c for key, c in gone.items() if before.get(key) is c.state})
+    same = {key: c for key, c in gone.items() if before.get(key) is c.state}
+    again = (_left_since if told else _left_again)(store, destination, same)
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
     of = people.of([*left, *back])
@@ -246,6 +251,16 @@ def _left_again(store: Store, destination: str, gone: Mapping[int, RemoteContact
     }
     opt_ins = store.destinations.opt_ins(destination, later)
     return {key for key, at in later.items() if key not in opt_ins or opt_ins[key].is_news(at)}
+
+
+def _left_since(store: Store, destination: str, gone: Mapping[int, RemoteContact]) -> set[int]:
+    """Give who left after we saw them gone. What our own opt-out set off is older than our knowledge of it."""
+    looks = store.destinations.opt_ins(destination, gone)
+    return {
+        key
+        for key, contact in gone.items()
+        if contact.changed_at and (key not in looks or contact.changed_at > looks[key].looked_at)
+    }
 
 
 def departures(

@@ -33,7 +33,6 @@ class Message:
     name: str
     content_type: str
     body: bytes
-    signed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +42,6 @@ class WaitingMessage:
     id: int
     content_type: str
     body: bytes
-    signed: bool
-    received_at: datetime
     attempts: int
 
 
@@ -76,7 +73,6 @@ class Inbox:
                 self._sealing.seal(each.body, inbox.name, each.destination, name.hex())
                 for each, name in zip(messages, names, strict=True)
             ],
-            "signed": [each.signed for each in messages],
         }
         same = {"received_at": microseconds(self._clock()), "status": _WAITING, "attempts": 0}
         with self._database.write() as connection:
@@ -108,7 +104,7 @@ class Inbox:
         if ids:
             with self._database.write() as connection:
                 hint = {"status": _HINT, "not_before": until}
-                connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(hint))
+                connection.execute(sa.update(inbox).where(_open(ids)).values(hint))
 
     def finish(self, ids: Sequence[int]) -> None:
         """Call messages done: their names stay for KEPT, what they said does not."""
@@ -121,13 +117,13 @@ class Inbox:
         """Have messages wait for another try. `problem` is a sentence without personal data."""
         later = {"not_before": until, "problem": problem, "attempts": inbox.c.attempts + 1}
         with self._database.write() as connection:
-            connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(later))
+            connection.execute(sa.update(inbox).where(_open(ids)).values(later))
 
     def give_up(self, ids: Sequence[int], *, problem: str) -> None:
         """Lay messages aside, with what they said, until somebody looks at them."""
         dead = {"status": _DEAD, "not_before": None, "problem": problem, "attempts": inbox.c.attempts + 1}
         with self._database.write() as connection:
-            connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(dead))
+            connection.execute(sa.update(inbox).where(_open(ids)).values(dead))
 
     def revive(self, destination: str) -> int:
         """Let the messages that were given up be tried again; give how many."""
@@ -176,6 +172,11 @@ class Inbox:
             dropped += count
             if count < ROWS_PER_TRANSACTION:
                 return dropped
+
+
+def _open(ids: Sequence[int]) -> sa.ColumnElement[bool]:
+    """Choose what is not done: another process may have finished it since it was taken, and emptied it."""
+    return sa.and_(inbox.c.id.in_(ids), inbox.c.status.in_((_WAITING, _HINT)))
 
 
 def _of(destination: str, status: str) -> sa.ColumnElement[bool]:

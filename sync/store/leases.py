@@ -52,6 +52,14 @@ class Lease:
     expires_at: datetime
 
 
+class LeaseHeldError(StoreError):
+    """Another process is at work on a destination; `brief`: on something that is over soon."""
+
+    def __init__(self, message: str, *, brief: bool) -> None:
+        super().__init__(message)
+        self.brief = brief
+
+
 class Leases:
     """Hands out, prolongs and takes back leases."""
 
@@ -63,14 +71,19 @@ class Leases:
     def hold(self, destination: str, kind: str = "run") -> Iterator[Lease]:
         """Take the lease, prolong it for as long as the block runs, however slow that is, and give it back.
 
-        Raises StoreError naming the holder while another one has it. `kind` is that of the run: one that is over soon
+        Raises LeaseHeldError naming the holder while another one has it. `kind` is that of the run: one that is over soon
         is waited for, so that what `segue serve` does now and then makes no scheduled run fail.
         """
         holder = f"{kind} by {this_process()}" if kind in _BRIEF else this_process()
         deadline = monotonic() + (0 if kind == "opt_out" else _WAIT)
-        while monotonic() < deadline and self._is_held_briefly(destination):
-            sleep(_GLANCE)
-        lease = self.acquire(destination, _TTL, holder=holder)
+        while True:
+            try:
+                lease = self.acquire(destination, _TTL, holder=holder)
+                break
+            except LeaseHeldError as error:
+                if not error.brief or monotonic() > deadline:
+                    raise
+                sleep(_GLANCE)
         over = Event()
 
         def beat() -> None:
@@ -91,7 +104,7 @@ class Leases:
             self.release(lease)
 
     def acquire(self, destination: str, ttl: timedelta, *, holder: str | None = None) -> Lease:
-        """Take the lease. Raises StoreError naming the holder while another one has it.
+        """Take the lease. Raises LeaseHeldError naming the holder while another one has it.
 
         `holder` is this process by default.
         """
@@ -100,10 +113,11 @@ class Leases:
             now = self._clock()
             held = lock(connection, destination)
             if held.holder and held.expires_at > now and not is_gone(held.holder):
-                raise StoreError(
+                raise LeaseHeldError(
                     f'destination "{destination}": another run is at work ({held.holder}, last seen '
                     f"{held.heartbeat:%Y-%m-%d %H:%M:%S} UTC). Wait until it ends; if it is dead, its lease ends "
-                    f"at {held.expires_at:%H:%M:%S} UTC."
+                    f"at {held.expires_at:%H:%M:%S} UTC.",
+                    brief=held.holder.partition(" by ")[0] in _BRIEF,
                 )
             lease = Lease(
                 destination=destination, holder=holder, token=held.token + 1, ttl=ttl, expires_at=now + ttl
@@ -114,13 +128,6 @@ class Leases:
                 .values(holder=holder, token=lease.token, expires_at=lease.expires_at, heartbeat=now)
             )
         return lease
-
-    def _is_held_briefly(self, destination: str) -> bool:
-        with self._database.read() as connection:
-            held = connection.execute(sa.select(leases).where(leases.c.destination == destination)).first()
-        if held is None or held.expires_at <= self._clock() or is_gone(held.holder):
-            return False
-        return held.holder.partition(" by ")[0] in _BRIEF
 
     def heartbeat(self, lease: Lease) -> Lease:
         """Prolong the lease by its `ttl` from now. Raises StoreError when another holder has it."""

@@ -32,10 +32,11 @@ from .database import (
     insert,
     insert_columns,
     parts,
+    plain_among,
 )
 from .leases import Lease, check, lock
 from .outbox_sealing import seal_changes, unseal_change
-from .schema import READY, WAITING, outbox
+from .schema import READY, TRIED, WAITING, outbox
 from .schema import claim as claims
 from .sealing import Sealing
 from .waiting import BEHIND, people_of, subjects_of, wake
@@ -219,13 +220,10 @@ class Outbox:
             return insert_columns(connection, outbox, sealed, same, on_conflict=None)
 
     def urgent(self, destination: str, limit: int) -> list[OutboxRow]:
-        """Give opt-outs that `urge` put in and that are not settled, whoever holds the lease or has claimed them."""
-        first = sa.and_(outbox.c.destination == destination, outbox.c.plan_id == URGENT)
-        return [
-            row
-            for state in (READY, WAITING)
-            for row in self._rows(first, state, outbox.c.rank == 0, limit=limit)
-        ]
+        """Give opt-outs that `urge` put in and whose time has come, whoever holds the lease or has claimed them."""
+        first = sa.and_(outbox.c.destination == destination, outbox.c.plan_id == URGENT, outbox.c.rank == 0)
+        due = sa.and_(WAITING, outbox.c.not_before <= self._clock())
+        return [row for state in (READY, due) for row in self._rows(first, state, limit=limit)]
 
     def claim(
         self, lease: Lease, sizes: Mapping[Operation, int], *, batches: int = 1
@@ -277,18 +275,31 @@ class Outbox:
         self.release_claims(lease)
         return self._rows(
             outbox.c.destination == lease.destination,
-            outbox.c.attempts > 0,
+            TRIED,
             outbox.c.operation != Operation.OPT_OUT.value,
             limit=limit,
         )
 
     def arrivals_at(self, destination: str, address_keys: Sequence[int]) -> list[OutboxRow]:
-        """Give the rows that may make somebody at these addresses, or move them there: just now, or a killed run's."""
-        return self._rows(
-            outbox.c.destination == destination,
-            outbox.c.operation.in_([Operation.CREATE.value, Operation.READDRESS.value]),
-            outbox.c.address_key.in_(address_keys),
+        """Give the rows that may just be making somebody at these addresses, or moving them there, or have done so.
+
+        What was never handed out is not among them: it passes the gate first.
+        """
+        arriving = {Operation.CREATE.value, Operation.READDRESS.value}
+        claimed = (
+            sa.select(outbox.c.id, outbox.c.operation, outbox.c.address_key)
+            .join(claims, _SAME_PLACE)
+            .where(claims.c.destination == destination, READY)
         )
+        tried = sa.select(outbox.c.id, outbox.c.operation).where(outbox.c.destination == destination, TRIED)
+        with self._database.read() as connection:
+            wanted = set(address_keys)
+            found: list[Sequence[Any]] = [
+                (row.id, row.operation) for row in connection.execute(claimed) if row.address_key in wanted
+            ]
+            found += plain_among(connection, tried, outbox.c.address_key, address_keys)
+        ids = {number for number, operation in found if operation in arriving}
+        return self._rows(outbox.c.id.in_(ids)) if ids else []
 
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
         """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -205,10 +205,12 @@ claim = sa.Table(
 # The conditions of partial indexes, without parameters: such an index serves only a query that shows them in its text.
 READY: Final = outbox.c.not_before.is_(None)
 WAITING: Final = outbox.c.not_before.is_not(None)
+TRIED: Final = outbox.c.attempts > sa.literal_column("0")
 
 for _name, _condition, _columns in (
     ("ix_outbox_ready", READY, ("destination", "rank", "step", "group_key", "id")),
     ("ix_outbox_waiting", WAITING, ("destination", "not_before", "rank")),
+    ("ix_outbox_tried", TRIED, ("destination", "address_key")),
 ):
     sa.Index(
         _name, *(outbox.c[name] for name in _columns), sqlite_where=_condition, postgresql_where=_condition
@@ -270,7 +272,6 @@ inbox = sa.Table(
     sa.Column("name_hash", sa.LargeBinary(16), nullable=False, comment="tells a message from all others"),
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False, comment="as it came; empty once done"),
-    sa.Column("signed", sa.Boolean, nullable=False),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("status", sa.Text, nullable=False, comment="waiting, hint, done or dead"),
     sa.Column("attempts", sa.Integer, nullable=False),

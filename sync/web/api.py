@@ -124,7 +124,7 @@ async def refusal(_: Request, error: Exception) -> Response:
         raise error
     status, why, headers = error.status_code, error.detail, error.headers
     if why == HTTPStatus(status).phrase:
-        why = {404: "There is nothing here.", 405: "Only GET is known here."}.get(status, why)
+        why = {404: "There is nothing here.", 405: "This method is not known here."}.get(status, why)
     return JSONResponse({"error": {"status": status, "message": why}}, status_code=status, headers=headers)
 
 

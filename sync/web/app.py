@@ -3,7 +3,6 @@
 Nothing is decided here about a message or a contact.
 """
 
-import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -60,7 +59,7 @@ def doors(project: Project) -> list[Door]:
                 Problem(
                     where=where,
                     message=f"the token is part of a path and must be {_TOKEN_LENGTH} letters and digits or more.",
-                    next_step=f"This one was just made by chance: {secrets.token_urlsafe(_TOKEN_LENGTH)}",
+                    next_step=f"Make one: python3 -c 'import secrets; print(secrets.token_urlsafe({_TOKEN_LENGTH}))'",
                 )
             )
             continue

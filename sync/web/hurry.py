@@ -25,9 +25,12 @@ class HurriedProtocol(H11Protocol):
         self._hurry()
 
     def data_received(self, data: bytes) -> None:
-        """Take data; the time ends when the headers are whole, and begins again with what comes after."""
+        """Take data; the time ends when the headers are whole, and begins again with what comes after.
+
+        A body that goes on coming when its request was answered is nothing that we wait for.
+        """
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        if self.conn.their_state is h11.IDLE or self._is_answered():
             self._hurry()
         elif self._cut is not None:
             self._cut.cancel()
@@ -45,6 +48,9 @@ class HurriedProtocol(H11Protocol):
 
     def _close(self) -> None:
         self._cut = None
-        answering: Any = self.cycle
-        if answering is None or answering.response_complete:
+        if self.cycle is None or self._is_answered():
             self.transport.close()
+
+    def _is_answered(self) -> bool:
+        answering: Any = self.cycle
+        return answering is not None and bool(answering.response_complete)

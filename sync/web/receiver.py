@@ -37,9 +37,8 @@ LARGEST: Final = 256 * 1024
 """Bytes of a body; the largest that an ESP is known to post has some kilobytes."""
 SECONDS: Final = 10.0
 """How long a body may take to arrive: senders give up after as long."""
-_WAITING: Final = 10_000  # messages on their way to the disk; more are refused, and sent again
 _DOOR: Final = (1_000, 5_000)  # messages a second of one destination, and at once
-_FAILURES: Final = (5, 100)  # of one address, a second and at once; then it hears 429 whatever it tries
+_FAILURES: Final = (5, 100)  # of one address, a second and at once; then 429 is all that it hears of them
 _LOGGED: Final = (1, 20)  # refusals that are logged of one destination and status; all are counted
 
 
@@ -64,7 +63,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Receiver:
-    """The doors of all destinations. `stored` is told a destination whenever something new is in its inbox."""
+    """The doors of all destinations. `stored` is called whenever something new is in an inbox."""
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class Receiver:
         inbox: Inbox,
         *,
         clock: Callable[[], datetime],
-        stored: Callable[[set[str]], None],
+        stored: Callable[[], None],
     ) -> None:
         self._doors: Mapping[str, Door] = {door.destination: door for door in doors}
         self._clock = clock
@@ -98,7 +97,7 @@ class Receiver:
     @property
     def healthy(self) -> bool:
         """Whether messages can be stored, as far as it is known."""
-        return self._scribe.alive
+        return self._scribe.healthy
 
     def start(self) -> None:
         """Begin to take in."""
@@ -164,7 +163,6 @@ class Receiver:
             name="\n".join(event.key for event in events),
             content_type=content_type,
             body=body,
-            signed=bool(door.secrets),
         )
         await self._scribe.store(message)
 
@@ -206,10 +204,13 @@ class _Waiting:
 class _Scribe:
     """Stores messages on a thread of its own, all that wait in one transaction."""
 
-    def __init__(self, inbox: Inbox, stored: Callable[[set[str]], None]) -> None:
+    def __init__(self, inbox: Inbox, stored: Callable[[], None]) -> None:
         self._inbox = inbox
         self._stored = stored
-        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(_WAITING)
+        self._waiting: queue.Queue[_Waiting | None] = (
+            queue.Queue()
+        )  # no longer than the server has connections
+        self._failed = False
         self._thread = threading.Thread(target=self._work, name="scribe")
 
     def start(self) -> None:
@@ -220,17 +221,15 @@ class _Scribe:
         self._thread.join()
 
     @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+    def healthy(self) -> bool:
+        """Whether the last messages could be stored."""
+        return self._thread.is_alive() and not self._failed
 
     async def store(self, message: Message) -> None:
         """Return when the message is on disk; raise Refused when it is not."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(message, loop, loop.create_future())
-        try:
-            self._waiting.put_nowait(waiting)
-        except queue.Full:
-            raise Refused(503, "more messages than can be stored", retry_after=1) from None
+        self._waiting.put_nowait(waiting)
         try:
             await waiting.kept
         except SegueError:
@@ -254,7 +253,8 @@ class _Scribe:
         except Exception as failure:  # noqa: BLE001 - whatever it is, the senders hear it and come again
             error = failure if isinstance(failure, SegueError) else as_ours(failure)
             _LOG.error("webhooks_not_stored", messages=len(batch), why=error.message)
+        self._failed = error is not None
         if error is None:
-            self._stored({each.message.destination for each in batch})
+            self._stored()
         for each in batch:
             each.tell(error)

@@ -210,7 +210,8 @@ def test_a_full_disk_is_told_and_what_is_stored_stays(shop: FilesShop) -> None:
     shop.build()
     limit = "trap '' XFSZ; ulimit -f 100; "
     command, wanted = block(PAGE, "The disk is full", "console").splitlines()
-    done = shop.segue(limit + command.removeprefix("$ ") + " --no-build --override-guardrails")
+    line = f"{limit}{BIN}/{command.removeprefix('$ ')} --no-build --override-guardrails"
+    done = shop.segue(line)
     clean(done, code=2)
     assert "disk is full" in done.stderr or "free" in done.stderr.lower(), wanted
     assert shop.sync(override=True).exit_code == 0

@@ -207,9 +207,7 @@ def test_what_no_webhook_told_is_asked_for(both: Shop, other: Sandbox) -> None:
 
 def test_what_waits_in_the_inbox_is_shown_and_tried_again(both: Shop) -> None:
     with Store.of(load_project(both.folder)) as store:
-        store.inbox.put(
-            [Message(destination="newsletter", name="a", content_type="", body=b"no form", signed=True)]
-        )
+        store.inbox.put([Message(destination="newsletter", name="a", content_type="", body=b"no form")])
         (row,) = store.inbox.take("newsletter", 1)
         store.inbox.give_up([row.id], problem="cannot be read")
     shown = segue("webhooks", "inbox", "--json", "--project", both.folder)

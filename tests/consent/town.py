@@ -30,7 +30,7 @@ from segue.sync import jobs
 from segue.sync.inbound.observing import People
 from segue.sync.jobs import Job
 from segue.sync.opting_out import send_opt_outs
-from segue.sync.receiving import Reader, follow_hints
+from segue.sync.receiving import believe, follow_hints
 from segue.sync.store.inbox import Message
 from segue.sync.store.keys import ContactKeys
 from segue.sync.store.store import Store
@@ -347,17 +347,16 @@ class Town:
             name=event.key,
             content_type=_FORM,
             body=letter.body,
-            signed=True,
         )
         self.store.inbox.put([message])
-        Reader(
-            store=self.store,
-            destination=letter.destination,
-            webhooks=webhooks,
+        believe(
+            self.store,
+            letter.destination,
+            webhooks,
             people=People(current(self.shop.folder / ".segue"), self.store),
             destinations=list(DESTINATIONS),
             clock=self.clock.now,
-        ).believe()
+        )
         told = event.state is not None and not (self.sparing and b"abuse" in letter.body)
         if told and letter.word and self.watchman.is_visible(letter.word):
             letter.word.known = True

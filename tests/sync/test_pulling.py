@@ -110,6 +110,24 @@ def test_a_pull_that_is_killed_goes_on_behind_the_last_page_that_it_stored(
         assert report.gone == 0
 
 
+def test_a_pull_that_makes_room_for_others_is_gone_on_with(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1_500):
+        shop.sandbox.emulator.act(PersonAct.SUBSCRIBE, address=f"stranger{number}@shop.example")
+        shop.sandbox.emulator.clock.advance(timedelta(seconds=1))
+    shop.stock(1)
+    shop.build()
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        read, left = 0, 3
+        while (report := jobs.pull(job, lambda *_: None, seconds=0)).unfinished and left:
+            read, left = read + report.pulled, left - 1
+        assert left
+        assert read >= 1_000
+        assert all(is_known(job, f"stranger{number}@shop.example") for number in range(1_500))
+
+
 def test_who_leaves_while_the_archive_is_read_is_seen_by_the_next_pull(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,22 +1,25 @@
 """What an ESP posts, worked off: nothing that comes twice, late, broken or in another order does harm."""
 
+import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from segue.connectors.emulator import PersonAct
 from segue.connectors.faults import Fault, FaultKind
+from segue.connectors.mailchimp.connector import Mailchimp
 from segue.connectors.mailchimp.webhooks import MailchimpWebhooks
 from segue.core.consent import ConsentState
-from segue.core.errors import DestinationError
-from segue.core.model import InboundEvent
+from segue.core.errors import DestinationError, RejectedBatchError, StoreError
+from segue.core.model import InboundEvent, RemoteContact
 from segue.sync.inbound.fanout import fan_out
 from segue.sync.inbound.observing import People
 from segue.sync.jobs import Job, utc_now
-from segue.sync.receiving import Reader, follow_hints
+from segue.sync.receiving import believe, follow_hints
 from segue.sync.store.inbox import InboxCounts, Message
 
 from ..shop import Shop
@@ -43,7 +46,7 @@ def post(shop: Shop, kind: str, at: datetime | None = None, address: str = FIRST
     at = at or datetime.now(UTC) + timedelta(seconds=1)
     said = {"type": kind, "fired_at": f"{at:%Y-%m-%d %H:%M:%S}", "data[email]": address}
     body = urlencode(said | {f"data[{name}]": value for name, value in more.items()}).encode()
-    message = Message(destination="newsletter", name=body.decode(), content_type=FORM, body=body, signed=True)
+    message = Message(destination="newsletter", name=body.decode(), content_type=FORM, body=body)
     with ExitStack() as stack:
         shop.job(stack).store.inbox.put([message])
 
@@ -55,15 +58,14 @@ def later() -> datetime:
 
 def believed(job: Job, webhooks: MailchimpWebhooks | None = None) -> int:
     """Believe what waits, as the server does."""
-    reader = Reader(
-        store=job.store,
-        destination="newsletter",
-        webhooks=webhooks or MailchimpWebhooks(),
+    return believe(
+        job.store,
+        "newsletter",
+        webhooks or MailchimpWebhooks(),
         people=job.people,
         destinations=list(job.project.destinations),
         clock=utc_now,
     )
-    return reader.believe()
 
 
 def worked_off(shop: Shop) -> None:
@@ -183,9 +185,9 @@ def test_a_hint_rests_before_it_is_followed(shop: Shop) -> None:
     with ExitStack() as stack:
         job = shop.job(stack)
         believed(job)
-        assert follow_hints(job, MailchimpWebhooks()) == 0
+        assert follow_hints(job, MailchimpWebhooks()).hints == 0
         job.store.inbox._clock = later
-        assert follow_hints(job, MailchimpWebhooks()) == 1
+        assert follow_hints(job, MailchimpWebhooks()).hints == 1
 
 
 def test_who_unsubscribed_and_bounced_did_both_in_whichever_order_it_comes(shop: Shop) -> None:
@@ -288,3 +290,65 @@ def test_who_came_back_before_their_departure_arrived_is_left_alone_elsewhere(sh
     assert fanned_out(shop) == 0
     worked_off(shop)
     assert counts(shop) == (0, 0)
+
+
+def test_who_leaves_again_unseen_in_between_has_left_since(shop: Shop) -> None:
+    """They came back, and nobody looked: a yes from before must not outweigh what they said after it."""
+    post(shop, "unsubscribe")
+    worked_off(shop)
+    later_on = datetime.now(UTC) + timedelta(minutes=5)
+    post(shop, "unsubscribe", later_on)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(believed.__globals__, "utc_now", lambda: later_on)
+        worked_off(shop)
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        key = job.store.keys.address_key(FIRST)
+        record = job.store.consents.records([key])[key]
+        assert record.withdrawn_at == later_on.replace(microsecond=0)
+
+
+def test_a_disk_that_is_full_is_no_messages_fault(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    post(shop, "unsubscribe")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        with monkeypatch.context() as patch:
+            patch.setattr("segue.sync.receiving.observe", full)
+            with pytest.raises(StoreError, match="no space"):
+                believed(job)
+        (row,) = job.store.inbox.take("newsletter", 10)
+        assert row.attempts == 0
+        assert believed(job) == 1
+
+
+def test_a_hint_that_the_account_refuses_keeps_no_other_one_waiting(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in (FIRST, "c00001@shop.example"):
+        post(shop, "subscribe", address=address)
+    read = Mailchimp.read
+
+    def refused(self: Mailchimp, addresses: Sequence[str]) -> list[RemoteContact | None]:
+        if FIRST in addresses:
+            raise RejectedBatchError("an address that it does not like", code="400")
+        return read(self, addresses)
+
+    monkeypatch.setattr(Mailchimp, "read", refused)
+    worked_off(shop)
+    assert counts(shop) == (1, 0)
+
+
+def test_who_moved_is_looked_for_by_a_pull_at_once(shop: Shop) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=1)
+    said = {"type": "upemail", "fired_at": f"{at:%Y-%m-%d %H:%M:%S}"}
+    body = urlencode(said | {"data[old_email]": FIRST, "data[new_email]": SECOND}).encode()
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        job.store.inbox.put([Message(destination="newsletter", name="m", content_type=FORM, body=body)])
+        believed(job)
+        job.store.inbox._clock = later
+        assert follow_hints(job, MailchimpWebhooks()).moved

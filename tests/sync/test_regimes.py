@@ -72,7 +72,7 @@ def test_where_orders_are_delivered_keeps_out_who_moves_to_an_opt_out_country_la
 def test_the_basis_is_written_down_before_anything_is_sent(shop: Shop) -> None:
     lose_answers(shop, 4)
     shop.run()
-    assert ledger(shop) == [(ConsentAct.BASIS, "contact")] * 4  # one for each time that it was packed
+    assert ledger(shop) == [(ConsentAct.BASIS, "contact")]
 
 
 @pytest.mark.parametrize("runs_until_it_is_heard_of", [1, 2])

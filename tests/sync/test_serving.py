@@ -59,21 +59,21 @@ class Scene:
     project: Project
     store: Store
 
-    def mailed(self) -> bool:
-        state = self.other.emulator.state(count=10, offset=0, address=FIRST)
+    def mailed(self, address: str = FIRST) -> bool:
+        state = self.other.emulator.state(count=10, offset=0, address=address)
         return bool(state["audiences"][self.other.audience]["members"][0]["status"] == "subscribed")
 
-    def leave(self) -> None:
+    def leave(self, *addresses: str) -> None:
         """Put what the first account posts of somebody who left into the inbox."""
-        said = {
-            "type": "unsubscribe",
-            "fired_at": "2096-01-01 00:00:00",
-            "data[email]": FIRST,
-        }  # newer than any look
-        body = urlencode(said).encode()
-        self.store.inbox.put(
-            [Message(destination="newsletter", name="a", content_type=FORM, body=body, signed=True)]
-        )
+        for address in addresses or (FIRST,):
+            said = {
+                "type": "unsubscribe",
+                "fired_at": "2096-01-01 00:00:00",  # newer than any look
+                "data[email]": address,
+            }
+            body = urlencode(said).encode()
+            message = Message(destination="newsletter", name=address, content_type=FORM, body=body)
+            self.store.inbox.put([message])
 
     @contextmanager
     def serving(self) -> Iterator[Serving]:
@@ -111,16 +111,24 @@ def scene(shop: Shop, other_process: Sandbox, monkeypatch: pytest.MonkeyPatch) -
 def test_a_destination_that_cannot_be_opened_stops_no_other(scene: Scene) -> None:
     with scene.serving() as serving:
         scene.leave()
-        serving.came({"newsletter"})
+        serving.came()
         assert scene.until_left()
         assert serving.healthy
+
+
+def test_a_broken_mapping_stops_no_opt_out(scene: Scene) -> None:
+    (scene.shop.folder / "mapping.yml").write_text("fields: [\n")
+    with scene.serving() as serving:
+        scene.leave()
+        serving.came()
+        assert scene.until_left()
 
 
 def test_an_account_that_hangs_delays_no_other(scene: Scene) -> None:
     scene.shop.sandbox.settings(latency=3)
     with scene.serving() as serving:
         scene.leave()
-        serving.came({"newsletter"})
+        serving.came()
         assert scene.until_left()
         assert (
             scene.store.runs.newest(1, "newsletter")[0].status == "running"
@@ -132,7 +140,7 @@ def test_while_a_run_is_busy_with_something_else_opt_outs_are_sent_ahead_of_it(s
     with scene.serving() as serving:
         with scene.store.leases.hold("other"):
             scene.leave()
-            serving.came({"newsletter"})
+            serving.came()
             assert scene.until_left()
             assert len(scene.store.outbox.urgent("other", 10)) == 1  # whoever holds the lease confirms it
         deadline = monotonic() + PATIENCE
@@ -146,7 +154,7 @@ def test_while_a_run_is_busy_with_something_else_opt_outs_are_sent_ahead_of_it(s
 def test_each_run_of_a_long_process_has_figures_of_its_own(scene: Scene) -> None:
     with scene.serving() as serving:
         scene.leave()
-        serving.came({"newsletter"})
+        serving.came()
         assert scene.until_left()
     sent = [run for run in scene.store.runs.newest(10, "other") if run.kind == "opt_out"]
     assert [run.report["requests"]["write"] for run in sent] == [1]
@@ -158,7 +166,7 @@ def test_before_a_build_departures_count_and_after_it_they_are_sent(scene: Scene
     key = scene.store.keys.address_key(FIRST)
     with scene.serving() as serving:
         scene.leave()
-        serving.came({"newsletter"})
+        serving.came()
         deadline = monotonic() + PATIENCE
         while scene.store.inbox.counts("newsletter").waiting and monotonic() < deadline:
             sleep(0.02)
@@ -173,3 +181,17 @@ def test_what_an_account_knows_is_asked_for_and_told_to_the_others(scene: Scene)
     scene.shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, address=FIRST)
     with scene.serving():
         assert scene.until_left()
+
+
+def test_all_who_left_are_sent_ahead_of_a_run_however_many(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.sync.serving._AHEAD", 1)
+    with scene.store.leases.hold("other"), scene.serving() as serving:
+        scene.leave(FIRST, "c00001@shop.example")
+        serving.came()
+        assert scene.until_left()
+        deadline = monotonic() + PATIENCE
+        while scene.mailed("c00001@shop.example") and monotonic() < deadline:
+            sleep(0.02)
+        assert not scene.mailed("c00001@shop.example")

@@ -55,9 +55,7 @@ def stocked(shop: Shop) -> Shop:
         store.pulled.name("newsletter", {"their-name": key})
         body = f"type=profile&fired_at=2026-03-01+00%3A00%3A00&data%5Bemail%5D={ADA}&data%5Blist_id%5D=x&data%5Bid%5D=1"
         form = "application/x-www-form-urlencoded"
-        store.inbox.put(
-            [Message(destination="newsletter", name="m", content_type=form, body=body.encode(), signed=True)]
-        )
+        store.inbox.put([Message(destination="newsletter", name="m", content_type=form, body=body.encode())])
     return shop
 
 

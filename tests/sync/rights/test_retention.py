@@ -37,9 +37,7 @@ def aged(shop: Shop) -> Shop:
     shop.run()
     with Store.of(load_project(shop.folder)) as store:
         store.pulled.put_engagement("newsletter", [click(2020), click(2026)])
-        store.inbox.put(
-            [Message(destination="newsletter", name="m", content_type="x", body=b"x", signed=True)]
-        )
+        store.inbox.put([Message(destination="newsletter", name="m", content_type="x", body=b"x")])
         store.inbox.give_up([1], problem="unreadable")
         made = store.erasures.request(Subject(contact_ids=("gone",), addresses=()), who="x")
         store.erasures.finish(made, made.receipt)

@@ -69,7 +69,7 @@ def fill(store: Store) -> None:
     store.settlements.settle(lease, "run", [applied(row) for row in rows])
     store.leases.release(lease)
     body = f"data[email]={PERSON}".encode()
-    message = Message(destination="d", name="m1", content_type="text/plain", body=body, signed=True)
+    message = Message(destination="d", name="m1", content_type="text/plain", body=body)
     store.inbox.put([message])
     said = {"ip": "203.0.113.77", "form": NAME}
     entry = ConsentEntry(act=ConsentAct.GRANT, occurred_at=Clock().now, source="shop", evidence=said)

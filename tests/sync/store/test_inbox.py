@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any
 
 from segue.sync.store.inbox import KEPT, InboxCounts, Message
+from segue.sync.store.schema import EPOCH
 from segue.sync.store.store import Store
 
 from ...conftest import Clock
@@ -14,7 +15,7 @@ def message(name: str, **more: Any) -> Message:
         "content_type": "text/plain",
         "body": name.encode(),
     }
-    return Message(**{**said, "signed": True, **more})
+    return Message(**{**said, **more})
 
 
 def waiting(store: Store) -> list[bytes]:
@@ -24,7 +25,7 @@ def waiting(store: Store) -> list[bytes]:
 def test_messages_are_handed_out_oldest_first_and_until_they_are_done(store: Store) -> None:
     assert store.inbox.put([message("b"), message("a")]) == 2
     first, second = store.inbox.take("d", 10)
-    assert (first.body, first.signed, first.attempts, second.body) == (b"b", True, 0, b"a")
+    assert (first.body, first.attempts, second.body) == (b"b", 0, b"a")
     assert waiting(store) == [b"b", b"a"]
     store.inbox.finish([first.id])
     assert waiting(store) == [b"a"]
@@ -56,7 +57,7 @@ def test_what_is_given_up_stays_until_somebody_revives_it(store: Store, clock: C
     first, second = store.inbox.take("d", 10)
     store.inbox.give_up([first.id], problem="cannot be read")
     assert waiting(store) == [second.body]
-    assert store.inbox.counts("d") == InboxCounts(waiting=1, dead=1, oldest_at=second.received_at)
+    assert store.inbox.counts("d") == InboxCounts(waiting=1, dead=1, oldest_at=clock())
     assert store.inbox.problems("d") == {"cannot be read": 1}
     clock.advance(KEPT * 2)
     assert store.inbox.forget() == 0
@@ -92,3 +93,14 @@ def test_a_hint_waits_apart_and_is_done_like_any_other(store: Store, clock: Cloc
     assert store.inbox.hints("d", 10) == []
     store.inbox.finish([hint.id])
     assert store.inbox.counts("d").waiting == 1
+
+
+def test_what_another_process_has_done_stays_done(store: Store) -> None:
+    """Emptied, it could not be read by whoever took it a moment before."""
+    store.inbox.put([message("a")])
+    (row,) = store.inbox.take("d", 10)
+    store.inbox.finish([row.id])
+    store.inbox.set_aside([row.id], until=EPOCH)
+    store.inbox.put_off([row.id], until=EPOCH, problem="no answer")
+    store.inbox.give_up([row.id], problem="no answer")
+    assert store.inbox.counts("d") == InboxCounts(waiting=0, dead=0, oldest_at=None)

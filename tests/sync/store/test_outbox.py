@@ -389,3 +389,38 @@ def test_the_next_batch_is_found_by_walking_the_index(store: Store, lease: Lease
     assert "ix_outbox_waiting" in plans
     assert "TEMP B-TREE" not in plans
     assert "SCAN" not in plans
+
+
+def test_an_opt_out_is_urgent_when_its_time_has_come(store: Store, lease: Lease, clock: Clock) -> None:
+    store.outbox.urge(lease.destination, [(1, "c1@shop.test", 1001)])
+    (row,) = store.outbox.urgent(lease.destination, 10)
+    (batch,) = store.outbox.claim(lease, ALL)
+    later = clock() + timedelta(minutes=1)
+    store.settlements.settle(lease, "r1", [settled(batch[0], OutcomeStatus.DEFERRED, not_before=later)])
+    assert store.outbox.urgent(lease.destination, 10) == []
+    clock.advance(timedelta(minutes=1))
+    assert [each.contact_key for each in store.outbox.urgent(lease.destination, 10)] == [row.contact_key]
+
+
+def test_who_may_be_arriving_is_in_what_was_handed_out_and_in_nothing_else(
+    store: Store, lease: Lease, clock: Clock
+) -> None:
+    everyone = [key + 1000 for key in (1, 2, 3)]
+
+    def arriving() -> list[int]:
+        return sorted(row.contact_key for row in store.outbox.arrivals_at(lease.destination, everyone))
+
+    store.outbox.enqueue(
+        "p1", lease.destination, [table(item(1, CREATE), item(2, CREATE, rank=1), item(3, UPDATE))]
+    )
+    assert arriving() == []
+    (batch,) = store.outbox.claim(lease, {CREATE: 1})
+    assert arriving() == [1]
+    later = clock() + timedelta(minutes=1)
+    store.settlements.settle(lease, "r1", [settled(batch[0], OutcomeStatus.UNKNOWN, not_before=later)])
+    assert arriving() == [1]
+    clock.advance(timedelta(minutes=1))
+    ((again,),) = store.outbox.claim(lease, {CREATE: 1})
+    assert arriving() == [1]
+    store.settlements.settle(lease, "r1", [applied(again)])
+    assert arriving() == []

@@ -44,7 +44,7 @@ def asked(shop: Shop) -> Iterator[Asked]:
     project = load_project(shop.folder)
     with ExitStack() as stack:
         store = stack.enter_context(Store.of(project))
-        receiver = Receiver([], store.inbox, clock=utc_now, stored=lambda _: None)
+        receiver = Receiver([], store.inbox, clock=utc_now, stored=lambda: None)
         api = Api(project, store, receiver)
         app = Starlette(routes=api.routes(), exception_handlers={HTTPException: refusal})
         yield Asked(stack.enter_context(served(app)), store)

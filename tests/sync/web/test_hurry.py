@@ -61,3 +61,17 @@ def test_a_later_request_of_a_connection_must_hurry_as_well(address: tuple[str, 
 def test_an_answer_may_take_longer(address: tuple[str, int]) -> None:
     slow = REQUEST.replace(b"GET /", b"GET /slow").replace(b"host: a", b"host: a\r\nconnection: close")
     assert heard(address, slow).endswith(b"late")
+
+
+def test_a_body_that_goes_on_when_its_request_was_answered_is_not_waited_for(
+    address: tuple[str, int],
+) -> None:
+    """Each byte that came later would keep the connection, and a few hundred of them are all that there are."""
+    unread = b"POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\na"
+    with socket.create_connection(address, timeout=2) as connection:
+        connection.sendall(unread)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nNot Found"):
+            answer += connection.recv(4_096)
+        connection.sendall(b"a")
+        assert connection.recv(4_096) == b""

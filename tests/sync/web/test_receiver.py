@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,18 +25,18 @@ TOKEN, SECRET = "t" * 43, "s3cret"
 
 
 @pytest.fixture
-def told() -> list[set[str]]:
+def told() -> list[None]:
     return []
 
 
 @pytest.fixture
-def url(store: Store, told: list[set[str]]) -> Iterator[str]:
+def url(store: Store, told: list[None]) -> Iterator[str]:
     """Where a signed door is; `unsigned` is another one."""
     doors = [
         Door(destination="signed", token=TOKEN, webhooks=MailchimpWebhooks(), secrets=(SECRET,)),
         Door(destination="unsigned", token=TOKEN, webhooks=MailchimpWebhooks()),
     ]
-    receiver = Receiver(doors, store.inbox, clock=lambda: datetime.now(UTC), stored=told.append)
+    receiver = Receiver(doors, store.inbox, clock=lambda: datetime.now(UTC), stored=lambda: told.append(None))
     receiver.start()
     with served(Starlette(routes=receiver.routes())) as base:
         yield f"{base}/webhooks"
@@ -71,10 +71,10 @@ def bodies(store: Store, destination: str = "signed") -> list[bytes]:
     return [row.body for row in store.inbox.take(destination, 1_000)]
 
 
-def test_what_is_acknowledged_is_stored_and_told(url: str, store: Store, told: list[set[str]]) -> None:
+def test_what_is_acknowledged_is_stored_and_told(url: str, store: Store, told: list[None]) -> None:
     assert post(f"{url}/signed", body()) == 200
     assert bodies(store) == [body()]
-    assert told == [{"signed"}]
+    assert len(told) == 1
 
 
 def test_the_probe_of_a_new_webhook_is_answered_at_the_right_path_alone(url: str) -> None:
@@ -90,25 +90,24 @@ def test_what_comes_again_is_acknowledged_and_stored_once(url: str, store: Store
 
 def test_an_esp_that_cannot_sign_is_let_in_by_its_path(url: str, store: Store) -> None:
     assert post(f"{url}/unsigned", body(), headers={}) == 200
-    (row,) = store.inbox.take("unsigned", 10)
-    assert not row.signed
+    assert bodies(store, "unsigned") == [body()]
 
 
 @pytest.mark.parametrize(
-    ("status", "token", "headers"),
+    ("status", "token", "proof"),
     [
-        (404, "u" * 43, None),
-        (404, TOKEN[:-1], None),
-        (401, TOKEN, {}),
-        (401, TOKEN, signed(body(1))),
-        (401, TOKEN, signed(body(), at=datetime.now(UTC) - timedelta(minutes=6))),
-        (401, TOKEN, signed(body(), at=datetime.now(UTC) + timedelta(minutes=6))),
+        (404, "u" * 43, lambda: None),
+        (404, TOKEN[:-1], lambda: None),
+        (401, TOKEN, dict),
+        (401, TOKEN, lambda: signed(body(1))),
+        (401, TOKEN, lambda: signed(body(), at=datetime.now(UTC) - timedelta(minutes=6))),
+        (401, TOKEN, lambda: signed(body(), at=datetime.now(UTC) + timedelta(minutes=6))),
     ],
 )
 def test_who_cannot_prove_where_they_come_from_is_refused(
-    url: str, store: Store, status: int, token: str, headers: dict[str, str] | None
+    url: str, store: Store, status: int, token: str, proof: Callable[[], dict[str, str] | None]
 ) -> None:
-    assert post(f"{url}/signed", body(), token=token, headers=headers) == status
+    assert post(f"{url}/signed", body(), token=token, headers=proof()) == status
     assert bodies(store) == []
 
 
@@ -143,7 +142,7 @@ def test_who_is_refused_again_and_again_is_told_to_come_later_and_who_is_proved_
 
 def test_a_destination_that_gets_more_than_any_has_is_told_to_come_later(store: Store) -> None:
     door = Door(destination="unsigned", token=TOKEN, webhooks=MailchimpWebhooks())
-    receiver = Receiver([door], store.inbox, clock=lambda: datetime.now(UTC), stored=lambda _: None)
+    receiver = Receiver([door], store.inbox, clock=lambda: datetime.now(UTC), stored=lambda: None)
     receiver._messages = Allowance(rate=0.1, burst=2)
     receiver.start()
     with served(Starlette(routes=receiver.routes())) as base:

@@ -17,7 +17,6 @@ def upgrade() -> None:
         sa.Column("name_hash", sa.LargeBinary(16), nullable=False, comment="tells a message from all others"),
         sa.Column("content_type", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False, comment="as it came; empty once done"),
-        sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False, comment="waiting, hint, done or dead"),
         sa.Column("attempts", sa.Integer(), nullable=False),
