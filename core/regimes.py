@@ -1,4 +1,4 @@
-"""The settings of which law holds for a contact, by the country that the data has of them.
+"""The settings of which law holds for a contact, by the country that the shop has of the person.
 
 Their shape alone lives here, and which regime follows from a country; `core.consent` decides what a regime means.
 """

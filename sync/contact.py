@@ -52,7 +52,7 @@ class ContactView:
 def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> ContactView:
     """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
     with duckdb.connect() as con:
-        for table in ("profiles", "segments", "groups", "recommendations"):
+        for table in ("customers", "profiles", "segments", "groups", "recommendations"):
             con.execute(
                 f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
@@ -71,6 +71,7 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
             )
         traits = profiles[0]
         contact_id = traits["contact_id"]
+        lives = rows("SELECT country FROM customers WHERE contact_id = $1", contact_id)
         segments = rows("SELECT segment FROM segments WHERE contact_id = $1 ORDER BY 1", contact_id)
         groups = rows("SELECT group_name, segment FROM groups WHERE contact_id = $1 ORDER BY 1", contact_id)
         recommended = rows(
@@ -87,7 +88,7 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
         recommendations=tuple(recommended),
         consent=effective(
             merge_all(store.consents.records(subjects).values()),
-            project.consent.regime_of(traits["country"]),
+            project.consent.regime_of(lives[0]["country"] if lives else None),
         ),
         history=tuple(store.consents.history(subjects)),
         destinations={

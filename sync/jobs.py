@@ -32,7 +32,8 @@ from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
 from .delivery.guardrails import passed
-from .inbound.observing import People, record_consents
+from .inbound.observing import People, consents_of, record_consents
+from .inbound.recorded_stops import opt_out_recorded
 from .inbound.theirs import Theirs
 from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
 from .planning.canary import Canary
@@ -321,19 +322,22 @@ class Job:
             rejections=self.store.settlements.stream_rejections(self.destination),
             payloads=lambda keys: self.store.baselines.stream_payloads(self.destination, keys),
             regimes=self.project.consent,
-            profiles=self.snapshot.table("profiles"),
+            customers=self.snapshot.table("customers"),
         )
 
     def _record_consents(self, report: Report) -> None:
-        """Take over the snapshot's consents, once per content; whose they are also depends on who has which address."""
+        """Take over the snapshot's consents, once per content; whose they are also depends on who has which address.
+
+        Who left by them is told to all destinations: no plan knows a member who is no customer.
+        """
         regimes = self.project.consent
         digest = (
             f"{self.snapshot.digest_of('consents')} {self.snapshot.digest_of('profiles')}{regimes.digest()}"
         )
         if self.store.destinations.cursor("", _CONSENTS) != digest:
-            record_consents(
-                self.store, self.snapshot, regimes=regimes, now=self.clock(), run_id=report.run_id
-            )
+            with consents_of(self.store, self.snapshot) as con:
+                record_consents(self.store, con, regimes=regimes, now=self.clock(), run_id=report.run_id)
+                opt_out_recorded(self.store, self.project.destinations, self.people, con)
             self.store.destinations.set_cursor("", _CONSENTS, digest)
 
     def _refuse_another_audience(self, account: Account) -> None:

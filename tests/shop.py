@@ -78,6 +78,7 @@ class Customer:
     email: str | None = None
     last_name: str | None = "Smith"
     country: str | None = None
+    delivered_to: str | None = None  # the country of the order
     consents: list[tuple[str, int, str]] = field(
         default_factory=lambda: [("grant", 100, '{"form": "checkout"}')]
     )
@@ -124,12 +125,18 @@ class Shop:
         (self.folder / "mapping.yml").write_text(self.mapping)
         people = list(self.customers.values())
         tables = {
+            "customers": pa.table(
+                {
+                    "contact_id": pa.array([c.contact_id for c in people], pa.string()),
+                    "country": pa.array([c.country for c in people], pa.string()),
+                }
+            ),
             "profiles": pa.table(
                 {
                     "contact_id": pa.array([c.contact_id for c in people], pa.string()),
                     "email": pa.array([c.address or None for c in people], pa.string()),
                     "last_name": pa.array([c.last_name for c in people], pa.string()),
-                    "country": pa.array([c.country for c in people], pa.string()),
+                    "country": pa.array([c.country or c.delivered_to for c in people], pa.string()),
                     "revenue": pa.array([Decimal(str(c.spent)) for c in people], pa.decimal128(18, 4)),
                     "orders_count": pa.array([1] * len(people), pa.int64()),
                     "last_order_date": pa.array([LAST_ORDER] * len(people), pa.date32()),

@@ -15,6 +15,7 @@ nobody has the address in the data, and it was there that they left.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 from threading import Lock
@@ -69,6 +70,7 @@ SELECT subject_key, subject_kind, channel, purpose, act, occurred_at, source, ev
 )
 """
 
+# Here the country of the last delivery counts as well, where the shop knows no other: it can only keep somebody out.
 _RESIDENCES: Final = """
 WITH residents AS (
     SELECT contact_id, email, country FROM profiles WHERE country IS NOT NULL AND country NOT IN (SELECT unnest($elsewhere))
@@ -129,14 +131,9 @@ class People:
         return self._con
 
 
-def record_consents(
-    store: Store, snapshot: Snapshot, *, regimes: ConsentConfig, now: datetime, run_id: str | None
-) -> int:
-    """Add what the shop's own sources say about consent to the ledger, set-wise; give how many acts were new.
-
-    Where a country's law asks nobody, it also remembers who lives elsewhere: another country in tomorrow's data must
-    not raise them.
-    """
+@contextmanager
+def consents_of(store: Store, snapshot: Snapshot) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a connection with what `take_over` needs: the snapshot's consents, and who has which address."""
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'").fetchall()
         store.keys.install(con)
@@ -144,10 +141,26 @@ def record_consents(
             con.execute(
                 f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
-        new = take_over(store, con, now=now, run_id=run_id)
-        if regimes.asks_nobody:
-            new += _record_residences(store, con, regimes, now=now, run_id=run_id)
-        return new
+        yield con
+
+
+def record_consents(
+    store: Store,
+    con: duckdb.DuckDBPyConnection,
+    *,
+    regimes: ConsentConfig,
+    now: datetime,
+    run_id: str | None,
+) -> int:
+    """Add what the shop's own sources say about consent to the ledger, set-wise; give how many acts were new.
+
+    `con` is of `consents_of`. Where a country's law asks nobody, it also remembers who lives elsewhere: another country
+    in tomorrow's data must not raise them.
+    """
+    new = take_over(store, con, now=now, run_id=run_id)
+    if regimes.asks_nobody:
+        new += _record_residences(store, con, regimes, now=now, run_id=run_id)
+    return new
 
 
 def take_over(

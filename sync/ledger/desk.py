@@ -133,7 +133,7 @@ def find(project: Project, store: Store, snapshot: Snapshot | None, who: str) ->
     for row in _profiles(snapshot, who, email):
         contacts[row["contact_id"]] = store.keys.contact_key(row["contact_id"])
         email = row["email"] or email
-        country.add(row.get("country"))
+        country.add(row["country"])
     here = store.keys.address_key(email) if email else None
     addresses = {here: email} if here is not None and email else {}
     former: set[int] = set()
@@ -333,7 +333,11 @@ def _profiles(snapshot: Snapshot | None, who: str, email: str | None) -> list[di
     if snapshot is None:
         return []
     with duckdb.connect() as con:
-        query = f"SELECT * FROM read_parquet('{_quoted(snapshot)}') WHERE contact_id = $who OR email = $email ORDER BY contact_id"
+        query = (
+            f"SELECT p.contact_id, p.email, c.country FROM read_parquet('{_quoted(snapshot)}') p"
+            f" LEFT JOIN read_parquet('{_quoted(snapshot, 'customers')}') c USING (contact_id)"
+            " WHERE p.contact_id = $who OR p.email = $email ORDER BY 1"
+        )
         found: list[dict[str, Any]] = (
             con.sql(query, params={"who": who, "email": email or who}).to_arrow_table().to_pylist()
         )
@@ -348,5 +352,5 @@ def _day(at: datetime | None) -> str:
     return f"{at.day} {at:%B %Y}" if at else ""
 
 
-def _quoted(snapshot: Snapshot) -> str:
-    return str(snapshot.table("profiles")).replace("'", "''")
+def _quoted(snapshot: Snapshot, table: str = "profiles") -> str:
+    return str(snapshot.table(table)).replace("'", "''")

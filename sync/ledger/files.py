@@ -27,8 +27,8 @@ from ...core.data.engine import connect, room
 from ...core.errors import ConfigError, DataError, Problem, SegueError
 from ...core.shapes import Shape
 from ...core.snapshot import Snapshot
-from ..inbound.fanout import fan_out
 from ..inbound.observing import People, take_over
+from ..inbound.recorded_stops import opt_out_recorded
 from ..store.store import Store
 from .desk import install
 
@@ -36,13 +36,6 @@ Progress = Callable[[str, float], None]
 
 SHOWN: Final = 50
 """So many rows that stop an import are listed."""
-
-_ADDRESSES: Final = 1_000  # are fanned out together
-
-_LEFT: Final = """
-SELECT DISTINCT coalesce(c.email, p.email) AS email FROM consents c LEFT JOIN profiles p USING (contact_id)
-WHERE c.act IN ('withdrawal', 'suppression') AND coalesce(c.email, p.email) IS NOT NULL
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +66,7 @@ def import_file(  # noqa: PLR0913  # a file, what it means, and the world that i
     now: datetime,
     progress: Progress,
 ) -> Imported:
-    """Take an export's acts into the ledger; the same file once more adds nothing.
+    """Take an export's acts into the ledger, and opt out who left; the same file once more adds nothing to it.
 
     Raises DataError, with nothing taken, when a row breaks a rule that refuses it, unless `partly` says that the others
     count: a row with an act that nobody understands is a withdrawal then, as in a build.
@@ -107,7 +100,7 @@ def import_file(  # noqa: PLR0913  # a file, what it means, and the world that i
                 progress=lambda done: progress("recording", min(0.9, 0.1 + 0.8 * done / rows)),
             )
             progress("opting out", 0.9)
-            opt_outs = _fan_out(project, store, snapshot, con.con) if new else {}
+            opt_outs = opt_out_recorded(store, project.destinations, People(snapshot, store), con.con)
     finally:
         con.disconnect()
     return Imported(
@@ -232,20 +225,3 @@ def _refusal(path: Path, refused: Mapping[str, int], first: tuple[Finding, ...])
         )
     )
     return DataError.of(problems)
-
-
-def _fan_out(
-    project: Project, store: Store, snapshot: Snapshot | None, con: duckdb.DuckDBPyConnection
-) -> dict[str, int]:
-    people = People(snapshot, store)
-    urged: dict[str, int] = {}
-    for addresses in _addresses(con):
-        for destination, count in fan_out(store, project.destinations, people, addresses).items():
-            urged[destination] = urged.get(destination, 0) + count
-    return urged
-
-
-def _addresses(con: duckdb.DuckDBPyConnection) -> Iterator[list[str]]:
-    reader = con.execute(_LEFT)
-    while rows := reader.fetchmany(_ADDRESSES):
-        yield [address for (address,) in rows]

@@ -49,7 +49,8 @@ class Known:
     rejections: Iterable[pa.RecordBatch]  # contact_key int64, operation string, payload_hash binary
     payloads: Callable[[Iterable[int]], Iterable[pa.RecordBatch]]
     regimes: ConsentConfig = field(default_factory=ConsentConfig)
-    profiles: Path | None = None  # (contact_id, country), if the data has any; read where the regimes differ
+    # (contact_id, country), as the shop has it of the person: where somebody had a parcel sent is no word of theirs.
+    customers: Path | None = None
 
 
 def compare(con: duckdb.DuckDBPyConnection, desired: Path, known: Known) -> None:
@@ -309,13 +310,10 @@ def _instants(known: Known) -> Sequence[str]:
 def _place(con: duckdb.DuckDBPyConnection, known: Known) -> None:
     """Table `placed` (contact_id, country, regime) of whoever is not settled and has a country; empty under one regime."""
     con.execute("CREATE TABLE placed (contact_id VARCHAR, country VARCHAR, regime VARCHAR)").fetchall()
-    if not known.regimes.regimes or known.profiles is None:
-        return
-    profiles = f"read_parquet('{_quoted(known.profiles)}')"
-    if "country" not in {name for name, *_ in con.execute(f"DESCRIBE FROM {profiles}").fetchall()}:
+    if not known.regimes.regimes or known.customers is None:
         return
     con.execute(
-        f"INSERT INTO placed BY NAME SELECT contact_id, country FROM {profiles}"
+        f"INSERT INTO placed BY NAME SELECT contact_id, country FROM read_parquet('{_quoted(known.customers)}')"
         " WHERE country IS NOT NULL AND contact_id IN (SELECT contact_id FROM diff)"
     ).fetchall()
     for (country,) in con.execute("SELECT DISTINCT country FROM placed").fetchall():

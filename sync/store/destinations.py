@@ -18,6 +18,7 @@ from .database import ROWS_PER_TRANSACTION, Database, grouped, insert, insert_co
 from .schema import cursor, instant_of, microseconds, owned, remote
 
 REMOTE: Final = pa.schema([("address_key", pa.int64()), ("state", pa.string())])
+MEMBERS: Final = REMOTE.append(pa.field("written_for", pa.int64()))
 
 OwnedKind = Literal["field", "tag"]
 
@@ -90,12 +91,19 @@ class Destinations:
 
     def stream_remote(self, destination: str) -> Iterator[pa.RecordBatch]:
         """Give every address seen at a destination as batches of REMOTE."""
+        return self._stream(destination, REMOTE)
+
+    def stream_members(self, destination: str) -> Iterator[pa.RecordBatch]:
+        """Give every address seen at a destination as batches of MEMBERS: also whom we wrote there last."""
+        return self._stream(destination, MEMBERS)
+
+    def _stream(self, destination: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         return stream_columns(
             self._database,
-            [remote.c.address_key, remote.c.state],
+            [remote.c[name] for name in schema.names],
             remote.c.address_key,
             remote.c.destination == destination,
-            schema=REMOTE,
+            schema=schema,
         )
 
     def states(self, destination: str, address_keys: Iterable[int]) -> dict[int, ConsentState]:

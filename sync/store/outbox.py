@@ -301,6 +301,18 @@ class Outbox:
         ids = {number for number, operation in found if operation in arriving}
         return self._rows(outbox.c.id.in_(ids)) if ids else []
 
+    def arriving(self, destination: str) -> list[int]:
+        """Give every address at which a row may just be making somebody, as `arrivals_at` does."""
+        arrives = outbox.c.operation.in_([Operation.CREATE.value, Operation.READDRESS.value])
+        claimed = (
+            sa.select(outbox.c.address_key)
+            .join(claims, _SAME_PLACE)
+            .where(claims.c.destination == destination, READY, arrives)
+        )
+        tried = sa.select(outbox.c.address_key).where(outbox.c.destination == destination, TRIED, arrives)
+        with self._database.read() as connection:
+            return [key for query in (claimed, tried) for key in connection.scalars(query)]
+
     def pending_counts(self, destination: str) -> dict[tuple[Operation, str], int]:
         """Give how many rows are to be sent, by operation and group: not those claimed, but those that wait."""
         counts: dict[tuple[Operation, str], int] = {}

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from segue.connectors.faults import Fault, FaultKind
-from segue.core.consent import ConsentAct
+from segue.core.consent import ConsentAct, ConsentState, Regime
+from segue.sync import contact
 from segue.sync.jobs import utc_now
+from segue.sync.ledger import desk
 from segue.sync.store.store import Store
 
 from ..shop import Customer, Shop
@@ -47,6 +49,24 @@ def lose_answers(shop: Shop, count: int) -> None:
     shop.sandbox.emulator.faults.arm(
         [Fault(kind=FaultKind.LOST_ANSWER, count=count, method="POST", path=path)]
     )
+
+
+def test_where_a_present_was_delivered_says_nothing_of_the_law_of_who_paid_for_it(shop: Shop) -> None:
+    shop.customers["ada"] = Customer("ada", consents=[], delivered_to="US")
+    plan = shop.plan()
+    assert (plan.operations, plan.withheld) == ({}, {"no_grant": 1})
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        person = desk.find(job.project, job.store, job.snapshot, "ada")
+        assert desk.view(job.project, job.store, person).regime is Regime.OPT_IN
+        assert contact.view(job.project, job.snapshot, job.store, "ada").consent is ConsentState.UNKNOWN
+
+
+def test_where_orders_are_delivered_keeps_out_who_moves_to_an_opt_out_country_later(shop: Shop) -> None:
+    shop.customers["ada"] = Customer("ada", consents=[], delivered_to="DE")
+    shop.run()
+    shop.customers["ada"].country = "US"
+    assert shop.plan().withheld == {"no_grant": 1}
 
 
 def test_the_basis_is_written_down_before_anything_is_sent(shop: Shop) -> None:

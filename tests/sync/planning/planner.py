@@ -105,7 +105,7 @@ def known(
     people: Sequence[Person],
     asked: list[int] | None = None,
     regimes: ConsentConfig | None = None,
-    profiles: Path | None = None,
+    customers: Path | None = None,
 ) -> Known:
     def payloads(keys: Iterable[int]) -> Iterable[pa.RecordBatch]:
         wanted = list(keys)
@@ -145,7 +145,7 @@ def known(
         ),
         payloads=payloads,
         regimes=regimes or ConsentConfig(),
-        profiles=profiles,
+        customers=customers,
     )
 
 
@@ -180,7 +180,7 @@ class Planner:
             ),
             desired,
         )
-        profiles = self.folder / "profiles.parquet"
+        customers = self.folder / "customers.parquet"
         pq.write_table(
             pa.table(
                 {
@@ -188,14 +188,14 @@ class Planner:
                     "country": pa.array([p.country for p in rows], pa.string()),
                 }
             ),
-            profiles,
+            customers,
         )
         return build_plan(
             destination="newsletter",
             snapshot_id="s1",
             desired=desired,
             schema=schema or DestinationSchema(),
-            known=known(people, asked, regimes, profiles),
+            known=known(people, asked, regimes, customers),
             account=account,
             capabilities=capabilities,
             guardrails=guardrails or Guardrails(),
