@@ -3,7 +3,7 @@
 Reads the snapshot and the store; asks no ESP and changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Any
 import duckdb
 
 from ..core.config import Project
-from ..core.consent import ConsentState, effective, merge_all
+from ..core.consent import ConsentState
 from ..core.errors import DataError, StoreError
 from ..core.model import ContactState
 from ..core.snapshot import Snapshot, current
 from .gate import reason_in_words
+from .ledger.desk import find, normal
+from .ledger.desk import view as consent_of
 from .planning.plan_files import attach
 from .store.consents import LedgerEntry
-from .store.keys import ContactKeys
 from .store.store import Store
 
 
@@ -52,17 +53,17 @@ class ContactView:
 def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> ContactView:
     """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
     with duckdb.connect() as con:
-        for table in ("customers", "profiles", "segments", "groups", "recommendations"):
+        for table in ("profiles", "segments", "groups", "recommendations"):
             con.execute(
                 f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
 
-        def rows(query: str, value: str) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = con.sql(query, params=[value]).to_arrow_table().to_pylist()
+        def rows(query: str, *values: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = con.sql(query, params=list(values)).to_arrow_table().to_pylist()
             return found
 
         profiles = rows(
-            "SELECT * FROM profiles WHERE contact_id = $1 OR email = lower(trim($1)) ORDER BY 1", who
+            "SELECT * FROM profiles WHERE contact_id = $1 OR email = $2 ORDER BY 1", who, normal(who)
         )
         if not profiles:
             raise DataError(
@@ -71,7 +72,6 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
             )
         traits = profiles[0]
         contact_id = traits["contact_id"]
-        lives = rows("SELECT country FROM customers WHERE contact_id = $1", contact_id)
         segments = rows("SELECT segment FROM segments WHERE contact_id = $1 ORDER BY 1", contact_id)
         groups = rows("SELECT group_name, segment FROM groups WHERE contact_id = $1 ORDER BY 1", contact_id)
         recommended = rows(
@@ -79,22 +79,20 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
             contact_id,
         )
     contact_key = store.keys.contact_key(contact_id)
-    subjects = [contact_key] + ([store.keys.address_key(traits["email"])] if traits["email"] else [])
+    person = find(project, store, snapshot, contact_id)
+    known = consent_of(project, store, person)
     return ContactView(
         contact_id=contact_id,
         traits=traits,
         segments=tuple(row["segment"] for row in segments),
         groups={row["group_name"]: row["segment"] for row in groups},
         recommendations=tuple(recommended),
-        consent=effective(
-            merge_all(store.consents.records(subjects).values()),
-            project.consent.regime_of(lives[0]["country"] if lives else None),
-        ),
-        history=tuple(store.consents.history(subjects)),
+        consent=known.state,
+        history=tuple(store.consents.history(person.subjects)),
         destinations={
             name: AtDestination(
                 confirmed=_confirmed(store, name, contact_key),
-                state=store.destinations.states(name, subjects[1:]).get(subjects[-1]),
+                state=known.destinations[name].state,
                 withheld=_withheld(store, name, contact_key),
             )
             for name in project.destinations
@@ -102,30 +100,18 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
     )
 
 
-def contact_ids(snapshot: Snapshot, keys: ContactKeys, contact_keys: Sequence[int]) -> dict[int, str]:
-    """Give the contact ids behind a few contact keys, as far as the current snapshot has them."""
-    if not contact_keys:
-        return {}
-    with duckdb.connect() as con:
-        keys.install(con)
-        rows = con.execute(
-            "SELECT contact_key(contact_id) AS key, contact_id"
-            f" FROM read_parquet('{snapshot.table('profiles')}') WHERE key IN (SELECT unnest(?))",
-            [list(contact_keys)],
-        ).fetchall()
-    return dict(rows)
-
-
 def keys_of(state_folder: Path, store: Store, who: str) -> list[int]:
     """Give the keys under which the store may know a person, named by contact id or address.
 
     Who is in the current snapshot is known by id and address; who is not, by what was typed.
     """
-    keys = {store.keys.contact_key(who), store.keys.address_key(who)}
+    keys = {store.keys.contact_key(who), store.keys.address_key(normal(who))}
     with suppress(StoreError), duckdb.connect() as con:
         profiles = current(state_folder).table("profiles")
-        query = f"SELECT contact_id, email FROM read_parquet('{profiles}') WHERE contact_id = $1 OR email = lower(trim($1))"
-        for contact_id, email in con.execute(query, [who]).fetchall():
+        query = (
+            f"SELECT contact_id, email FROM read_parquet('{profiles}') WHERE contact_id = $1 OR email = $2"
+        )
+        for contact_id, email in con.execute(query, [who, normal(who)]).fetchall():
             keys.add(store.keys.contact_key(contact_id))
             if email:
                 keys.add(store.keys.address_key(email))

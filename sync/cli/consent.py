@@ -234,12 +234,15 @@ def release(
     at: At = None,
     by: By = None,
     *,
+    erased: Annotated[
+        bool, typer.Option("--erased", help="Let somebody who was erased be known here again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """End a suppression by a bounce or a complaint, by a person's word. It grants nothing."""
     from ...core.consent import ConsentAct
 
-    _record(who, ConsentAct.RELEASE, project, evidence, at, by, as_json=as_json)
+    _record(who, ConsentAct.RELEASE, project, evidence, at, by, erased=erased, as_json=as_json)
 
 
 @consent.command()
@@ -266,11 +269,12 @@ def _record(
     at: str | None,
     by: str | None,
     *,
+    erased: bool = False,
     as_json: bool,
 ) -> None:
     from ...core.config import load_project
-    from ...core.consent import ConsentAct
-    from ..ledger.desk import find, normal, record_act
+    from ...core.errors import ConfigError
+    from ..ledger.desk import find, normal, record_act, refuse_act
     from ..store.audit import acting, somebody
     from ..store.store import Store
 
@@ -280,20 +284,32 @@ def _record(
     recorder = by or somebody()
     with Store.of(loaded) as store, acting(recorder):
         snapshot = _snapshot(loaded)
-        if act is ConsentAct.RELEASE:  # the one way back for who was erased
-            store.tombstones.lift([who.strip()], [normal(who)])
+        proof, moment = _evidence(evidence or []), _instant(at) if at else now
+        refuse_act(act, evidence=proof, at=moment, now=now)
+        names = [who.strip()], [normal(who)]
+        lifted = 0
+        if (erased_at := store.tombstones.erased_at(*names)) is not None:
+            if not erased:
+                raise ConfigError(
+                    f"This person was erased on {erased_at:%Y-%m-%d}, and nothing more is recorded of them. If they"
+                    " want to be known here again: `segue consent release WHO --erased`."
+                )
+            lifted = store.tombstones.lift(*names)
+        person = find(loaded, store, snapshot, who)
         done = record_act(
             loaded,
             store,
             snapshot,
-            find(loaded, store, snapshot, who),
+            person,
             act,
-            evidence=_evidence(evidence or []),
-            at=_instant(at) if at else now,
+            evidence=proof,
+            at=moment,
             by=recorder,
             now=now,
         )
     output.json(done)
+    if lifted:
+        output.say("The erasure is over: data that names them is taken in again.", style="yellow")
     output.say(f"The {act} is recorded. {done.state}: {done.why}", style="bold")
     _say_opt_outs(output, done.opt_outs)
 

@@ -189,7 +189,7 @@ def _counts(undoing: "Undoing") -> dict[str, int]:
 
 def _examples(job: "Job", found: "Verification") -> list[dict[str, object]]:
     """Give what was found with the ids of a few contacts, as far as the snapshot has them."""
-    from ..contact import contact_ids
+    from ..ledger.desk import contact_ids
 
     keys = [key for some in found.examples.values() for key in some]
     ids = contact_ids(job.snapshot, job.store.keys, keys)

@@ -133,6 +133,8 @@ def run(
             ) as error:  # one account's trouble does not stop the others
                 failed[name] = error
 
+    with Store.of(loaded) as store:
+        resume_all(loaded, store)  # before anything is sent, and again where an account answers by now
     if len(names) > 1:  # all of them first: who left at one is written to at none
         list(each("pull", pull))
     reports = list(each("run", lambda job, progress: run_job(job, progress, override=override)))
@@ -224,7 +226,7 @@ def rejected(
     from ...connectors.registry import connector_class
     from ...core.config import load_project
     from ...core.snapshot import current
-    from ..contact import contact_ids
+    from ..ledger.desk import contact_ids
     from ..store.store import Store
 
     output = Output(as_json=as_json)

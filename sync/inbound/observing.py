@@ -16,6 +16,7 @@ nobody has the address in the data, and it was there that they left.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from threading import Lock
@@ -233,6 +234,8 @@ def observe(
     same = {key: c for key, c in gone.items() if before.get(key) is c.state}
     again = (_left_since if told else _left_again)(store, destination, same)
     left = {key: c for key, c in gone.items() if before.get(key) is not c.state or key in again}
+    erased = store.tombstones.among([c.address for c in left.values()]) if left else ()
+    left = {key: replace(c, status="") if c.address in erased else c for key, c in left.items()}
     back = {key: c for key, c in shown.items() if c.state is ConsentState.SUBSCRIBED and c.opted_in_at}
     of = people.of([*left, *back])
     written = store.destinations.written_for(destination, [*left, *(back.keys() - of.keys())])
@@ -282,14 +285,17 @@ def departures(
     written: Mapping[int, int],
     now: datetime,
 ) -> Iterable[LedgerEntry]:
-    """Give what contacts who left say, by address key: for the address, those who have it, and whom we wrote there."""
+    """Give what contacts who left say, by address key: for the address, those who have it, and whom we wrote there.
+
+    Who was erased leaves no evidence: nothing is held of them, and an ESP tells of its own deletion too.
+    """
     for key, contact in left.items():
         act = _DEPARTURES[contact.state]
         entry = ConsentEntry(
             act=act,
             occurred_at=contact.changed_at or now,
             source=f"seen at {destination}",
-            evidence={"status": contact.status},
+            evidence={"status": contact.status} if contact.status else {},
         )
         yield LedgerEntry(subject_key=key, subject_kind="address", entry=entry)
         if act is ConsentAct.WITHDRAWAL:

@@ -5,7 +5,7 @@ Whether somebody may be mailed is `core.consent`'s to say; here it is put into w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -34,7 +34,7 @@ from ..gate import of_former
 from ..inbound.fanout import fan_out
 from ..inbound.observing import People, take_over
 from ..store.consents import LedgerEntry
-from ..store.keys import SubjectKind
+from ..store.keys import ContactKeys, SubjectKind
 from ..store.store import Store
 
 DESK: Final = "desk"
@@ -55,6 +55,9 @@ _CONSENTS: Final = pa.schema(
         ("evidence", pa.string()),
     ]
 )
+
+
+_STOPS: Final = frozenset({ConsentAct.WITHDRAWAL, ConsentAct.SUPPRESSION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,18 +133,27 @@ def find(project: Project, store: Store, snapshot: Snapshot | None, who: str) ->
     contacts: dict[str, int] = {}
     email: str | None = normal(who) if "@" in who else None
     country: set[str | None] = set()
-    for row in _profiles(snapshot, who, email):
+    typed = {store.keys.address_key(email): email} if email else {}
+    rows = _profiles(snapshot, "p.contact_id = $1 OR p.email = $2", who, email or who)
+    former: set[int] = set()
+    if (
+        not rows and typed
+    ):  # of nobody in the data: perhaps of whom we wrote there, or who moved there by themselves
+        for destination in project.destinations:
+            former |= set(store.destinations.written_for(destination, typed).values())
+        known = (
+            {each: key for key, each in contact_ids(snapshot, store.keys, former).items()} if snapshot else {}
+        )
+        rows = _profiles(snapshot, "list_contains($1, p.contact_id)", list(known)) if known else []
+        former -= set(known.values())
+    elif not rows:
+        former = {store.keys.contact_key(who)}
+    for row in rows:
         contacts[row["contact_id"]] = store.keys.contact_key(row["contact_id"])
         email = row["email"] or email
         country.add(row["country"])
     here = store.keys.address_key(email) if email else None
-    addresses = {here: email} if here is not None and email else {}
-    former: set[int] = set()
-    if not contacts and here is not None:  # of nobody in the data: perhaps of whom we wrote there
-        for destination in project.destinations:
-            former |= set(store.destinations.written_for(destination, [here]).values())
-    elif not contacts:
-        former = {store.keys.contact_key(who)}
+    addresses = typed | ({here: email} if here is not None and email else {})
     for destination in project.destinations:
         for text in store.baselines.payloads(destination, [*contacts.values(), *former]).values():
             address = ContactState.parse(text).address
@@ -159,6 +171,20 @@ def find(project: Project, store: Store, snapshot: Snapshot | None, who: str) ->
             " An e-mail address is found whether or not anybody has it."
         )
     return found
+
+
+def contact_ids(snapshot: Snapshot, keys: ContactKeys, contact_keys: Collection[int]) -> dict[int, str]:
+    """Give the contact ids behind a few contact keys, as far as the current snapshot has them."""
+    if not contact_keys:
+        return {}
+    with duckdb.connect() as con:
+        keys.install(con)
+        rows = con.execute(
+            "SELECT contact_key(contact_id) AS key, contact_id"
+            f" FROM read_parquet('{snapshot.table('profiles')}') WHERE key IN (SELECT unnest(?))",
+            [list(contact_keys)],
+        ).fetchall()
+    return dict(rows)
 
 
 def view(project: Project, store: Store, person: Person) -> ConsentView:
@@ -189,16 +215,12 @@ def record_act(  # noqa: PLR0913  # what, of whom, when, how proved, by whom
     by: str,
     now: datetime,
 ) -> Recorded:
-    """Record what somebody said at the desk, and have who left opted out everywhere.
-
-    Raises ConfigError for a grant without evidence, and for an act that is still to come.
-    """
-    if act is ConsentAct.GRANT and not any(value.strip() for value in evidence.values()):
-        raise ConfigError("A grant needs evidence of what was agreed to, and how. Give it with --evidence.")
-    if at > now:
-        raise ConfigError("The time of the act is still to come. Correct --at.")
+    """Record what somebody said at the desk, and have who left opted out everywhere. Raises as `refuse_act` does."""
+    refuse_act(act, evidence=evidence, at=at, now=now)
     proof = {**evidence, "recorded_by": by}
-    address = person.addresses.get(person.here) if person.here is not None else None
+    here = person.addresses.get(person.here) if person.here is not None else None
+    # Whoever stops, stops wherever they are known; whoever agrees does so for the address that they have.
+    addresses = [*person.addresses.values()] if act in _STOPS else [here]
     row = {
         "channel": CHANNEL,
         "purpose": PURPOSE,
@@ -207,14 +229,15 @@ def record_act(  # noqa: PLR0913  # what, of whom, when, how proved, by whom
         "source": DESK,
         "evidence": json.dumps(proof, ensure_ascii=False, sort_keys=True),
     }
-    rows = [{"contact_id": contact_id, "email": address, **row} for contact_id in person.contacts]
+    rows = [
+        {"contact_id": contact_id, "email": address, **row}
+        for contact_id in person.contacts or [None]
+        for address in addresses or [None]
+    ]
     run_id = f"{DESK}: {by}"
     with duckdb.connect() as con:
         install(con, store, snapshot)
-        table = pa.Table.from_pylist(
-            rows or [{"contact_id": None, "email": address, **row}], schema=_CONSENTS
-        )
-        con.register("consents", table)
+        con.register("consents", pa.Table.from_pylist(rows, schema=_CONSENTS))
         new = take_over(store, con, now=now, run_id=run_id)
     entry = ConsentEntry(act=act, occurred_at=at, source=DESK, evidence=proof)
     new += store.consents.append(
@@ -222,11 +245,19 @@ def record_act(  # noqa: PLR0913  # what, of whom, when, how proved, by whom
         run_id=run_id,
     )
     opt_outs: Mapping[str, int] = {}
-    if act in {ConsentAct.WITHDRAWAL, ConsentAct.SUPPRESSION}:
+    if act in _STOPS:
         people = People(snapshot, store)
         opt_outs = fan_out(store, project.destinations, people, person.addresses.values())
     seen = view(project, store, person)
     return Recorded(new=new, opt_outs=opt_outs, state=seen.state, why=seen.why)
+
+
+def refuse_act(act: ConsentAct, *, evidence: Mapping[str, str], at: datetime, now: datetime) -> None:
+    """Raise ConfigError for a grant without evidence, and for an act that is still to come."""
+    if act is ConsentAct.GRANT and not any(value.strip() for value in evidence.values()):
+        raise ConfigError("A grant needs evidence of what was agreed to, and how. Give it with --evidence.")
+    if at > now:
+        raise ConfigError("The time of the act is still to come. Correct --at.")
 
 
 def install(con: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot | None) -> None:
@@ -329,18 +360,16 @@ def _at(store: Store, destination: str, person: Person) -> AtDestination:
     return AtDestination(state=order[0] if order else None, confirmed=bool(confirmed))
 
 
-def _profiles(snapshot: Snapshot | None, who: str, email: str | None) -> list[dict[str, Any]]:
+def _profiles(snapshot: Snapshot | None, whose: str, *given: object) -> list[dict[str, Any]]:
     if snapshot is None:
         return []
     with duckdb.connect() as con:
         query = (
             f"SELECT p.contact_id, p.email, c.country FROM read_parquet('{_quoted(snapshot)}') p"
             f" LEFT JOIN read_parquet('{_quoted(snapshot, 'customers')}') c USING (contact_id)"
-            " WHERE p.contact_id = $who OR p.email = $email ORDER BY 1"
+            f" WHERE {whose} ORDER BY 1"
         )
-        found: list[dict[str, Any]] = (
-            con.sql(query, params={"who": who, "email": email or who}).to_arrow_table().to_pylist()
-        )
+        found: list[dict[str, Any]] = con.sql(query, params=list(given)).to_arrow_table().to_pylist()
     return found
 
 

@@ -9,7 +9,7 @@ another run or an account that does not answer, keeps no other step from being d
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import partial
@@ -65,7 +65,9 @@ def outlook(project: Project, store: Store, subject: Subject) -> dict[str, Any]:
 
 def erase(project: Project, store: Store, subject: Subject, *, who: str) -> Erasure:
     """Erase a person, as far as it can be done now. The erasure is finished, or says what stands in its way."""
-    return resume(project, store, store.erasures.request(subject, who=who))
+    now = store.erasures.now()
+    _hold(store, subject, now)  # first: killed in between, nobody mails them all the same
+    return resume(project, store, store.erasures.request(subject, who=who, now=now))
 
 
 def resume(project: Project, store: Store, erasure: Erasure) -> Erasure:
@@ -90,23 +92,44 @@ def resume(project: Project, store: Store, erasure: Erasure) -> Erasure:
         except SegueError as error:
             steps[name] = {"waits_for": error.message, "exit_code": error.exit_code}
         else:
-            steps[name] = {"done_at": store.erasures.now().isoformat(), **done}
+            steps[name] = _done(steps, name, done, [other for other, _ in todo], store.erasures.now())
         store.erasures.note(erasure.erasure_id, receipt)
         _LOG.info("erasure_step", erasure=erasure.erasure_id, step=name, done="done_at" in steps[name])
     if all("done_at" in step for step in steps.values()):
-        return store.erasures.finish(erasure, receipt)
+        finished = store.erasures.finish(erasure, receipt)
+        store.erasures.forget_log()
+        return finished
     return store.erasures.get(erasure.erasure_id) or erasure
+
+
+def _done(
+    steps: Mapping[str, Mapping[str, Any]],
+    name: str,
+    done: Mapping[str, Any],
+    names: Sequence[str],
+    now: datetime,
+) -> dict[str, Any]:
+    """Say what was done. What is here is done again as long as another part waits: a run may name them in its plan."""
+    so_far = _added(steps.get(name, {}), done)
+    if name == _HERE and any("done_at" not in steps.get(other, {}) for other in names if other != _HERE):
+        return so_far
+    return {"done_at": now.isoformat(), **so_far}
+
+
+def _added(before: Mapping[str, Any], done: Mapping[str, Any]) -> dict[str, Any]:
+    """Count together what was done in several goes."""
+    total = dict(done)
+    for key, value in done.items():
+        if isinstance(value, Mapping):
+            total[key] = {**before.get(key, {}), **_added(before.get(key, {}), value)}
+        elif type(value) is int:
+            total[key] = value + before.get(key, 0)
+    return total
 
 
 def resume_all(project: Project, store: Store) -> list[Erasure]:
     """Do what is left of every erasure."""
     return [resume(project, store, each) for each in store.erasures.unfinished()]
-
-
-def waiting(erasure: Erasure) -> dict[str, str]:
-    """Say what stands in the way of the steps that are not done."""
-    steps = erasure.receipt["steps"]
-    return {name: step["waits_for"] for name, step in steps.items() if "waits_for" in step}
 
 
 def _hold(store: Store, subject: Subject, at: datetime) -> None:
@@ -169,7 +192,6 @@ def _here(project: Project, store: Store, subject: Subject) -> Mapping[str, Any]
                 f"{shared} webhooks that wait name other people too: they go once they are worked off. Let"
                 " `segue serve` work them off, or look at them with `segue webhooks inbox`; then `segue forget --resume`."
             )
-        store.erasures.compact()
     return {
         "messages": len(messages),
         "plan_rows": plan_rows,

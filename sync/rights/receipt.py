@@ -55,6 +55,9 @@ def _step(name: str, step: Mapping[str, Any]) -> Iterator[str]:
     if "waits_for" in step:
         yield f"{title}: not done yet. {step['waits_for']}"
         return
+    if "done_at" not in step:
+        yield f"{title}: done, and once more when the other parts are."
+        return
     yield f"{title}, {_time(datetime.fromisoformat(step['done_at']))}:"
     for number, answer in enumerate(step.get("answers", ()), 1):
         yield f"- address {number}: {_answer(answer)}"

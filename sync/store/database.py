@@ -137,6 +137,13 @@ class Database:
             alone = self._engine.execution_options(segue_writes="alone")
             with self._turn, self._explained(), alone.connect() as connection:
                 connection.exec_driver_sql("VACUUM")
+        self.forget_log()
+
+    def forget_log(self) -> None:
+        """Have SQLite empty its log; in the file itself what is removed is overwritten. PostgreSQL does so by VACUUM."""
+        if self._engine.dialect.name == "sqlite":
+            alone = self._engine.execution_options(segue_writes="alone")
+            with self._turn, self._explained(), alone.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def stream(
@@ -369,6 +376,7 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
+            "secure_delete = ON",  # what is erased is overwritten, and not only forgotten
             "cache_size = -32768",  # KiB: hashed keys touch pages all over, which the default 2 MiB spills to disk
             "wal_autocheckpoint = 8192",  # pages: and copying them back after each group costs as much as the group
         ):

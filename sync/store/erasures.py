@@ -107,9 +107,8 @@ class Erasures:
         self._tombstones = tombstones
         self._clock = clock
 
-    def request(self, subject: Subject, *, who: str) -> Erasure:
+    def request(self, subject: Subject, *, who: str, now: datetime) -> Erasure:
         """Store that somebody is to be erased, and make their tombstones: from now on they cannot come back."""
-        now = self._clock()
         erasure_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         text = json.dumps(asdict(subject), ensure_ascii=False).encode()
         with self._database.write() as connection:
@@ -267,9 +266,9 @@ class Erasures:
         with self._database.write() as connection:
             connection.execute(sa.update(plan).where(plan.c.plan_id == plan_id).values(manifest=text))
 
-    def compact(self) -> None:
-        """Have SQLite write its file anew, so that what was removed is not in it any more."""
-        self._database.compact()
+    def forget_log(self) -> None:
+        """Have SQLite empty its log, in which what was removed may still be."""
+        self._database.forget_log()
 
     def _columns(self, subject: Subject) -> Iterator[tuple[sa.Column[Any], list[int]]]:
         contacts, addresses = self._of(subject), subject.address_keys(self._keys)

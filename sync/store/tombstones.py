@@ -59,6 +59,16 @@ class Tombstones:
                 found += [row.erased_at for row in rows]
         return instant_of(max(found)) if found else None
 
+    def among(self, addresses: Iterable[str]) -> set[str]:
+        """Give those of a few addresses that were erased."""
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for version in self._versions(connection):
+                hashes = {self._key(version).address_key(each): each for each in addresses}
+                query = sa.select(tombstone.c.subject_key).where(tombstone.c.key_version == version)
+                found |= {hashes[row[0]] for row in among(connection, query, tombstone.c.subject_key, hashes)}
+        return found
+
     def lift(self, contact_ids: Iterable[str], addresses: Iterable[str]) -> int:
         """Let who was erased come back, by a person's word; give how many tombstones that took away."""
         who = list(contact_ids), list(addresses)

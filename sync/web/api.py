@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -36,7 +37,7 @@ _LOG = structlog.get_logger(__name__)
 
 _READS: Final = (10, 100)  # of one token, a second and at once
 _STRANGERS: Final = (1, 30)  # of one address without a good token
-_ADDRESS: Final = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+")
+_ADDRESS: Final = re.compile(r"([^\s@<>\",;:()\[\]]+)(@|%40)([^\s@<>\"',;:()\[\]]+)", re.IGNORECASE)
 
 Answer = Callable[[Request, Token], Response]
 
@@ -135,17 +136,20 @@ def masked(value: Any, address: str) -> Any:
     {'email': 'j***@shop.example', 'seen': ['from a***@a.test']}
     """
     match value:
-        case str() if address and address.lower() in value.lower():
-            parts = re.split(re.escape(address), value, flags=re.IGNORECASE)
-            return _mask(address).join(masked(part, "") for part in parts)
         case str():
-            return _ADDRESS.sub(lambda found: _mask(found[0]), value)
+            spellings = [re.escape(each) for each in (address, quote(address), quote_plus(address)) if each]
+            parts = re.split("|".join(spellings), value, flags=re.IGNORECASE) if spellings else [value]
+            return _mask(address).join(_ADDRESS.sub(_masked, part) for part in parts)
         case Mapping():
             return {masked(name, address): masked(below, address) for name, below in value.items()}
         case list():
             return [masked(below, address) for below in value]
         case _:
             return value
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1][:1]}***{found[2]}{found[3]}"
 
 
 def _mask(address: str) -> str:

@@ -100,7 +100,7 @@ def test_who_is_erased_is_gone_everywhere_and_does_not_come_back(
     for who in ("ada", "ada@myshop.example"):  # a person's word is the one way back
         assert shop.segue("segue build").returncode == 0
         assert profiles(shop) == {"bob", "eve"}
-        assert shop.segue(f"segue consent release {who} --evidence call=1").returncode == 0
+        assert shop.segue(f"segue consent release {who} --erased --evidence call=1").returncode == 0
     assert shop.segue("segue build").returncode == 0
     assert profiles(shop) == {"ada", "bob", "eve"}
 

@@ -534,7 +534,7 @@ def test_an_import_that_was_killed_opts_out_when_it_is_repeated(shop: Shop, tmp_
     sign_up(shop, "eve@shop.example")
     shop.run()
     file = left(tmp_path, ",eve@shop.example")
-    with killed(files.opt_out_recorded, files):
+    with killed(recorded_stops.opt_out_recorded, files):
         imported(shop, file)
     assert urged(shop) == []
     done = imported(shop, file)

@@ -12,9 +12,10 @@ from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.config import Project, load_project
 from segue.core.consent import ConsentState, effective
-from segue.core.model import Engagement, EngagementKind
+from segue.core.model import Engagement, EngagementKind, RemoteContact
 from segue.core.snapshot import current, history
 from segue.sync import jobs
+from segue.sync.inbound.observing import observe
 from segue.sync.rights import erasure, plans
 from segue.sync.rights.access import held_of
 from segue.sync.rights.receipt import as_json, as_text
@@ -194,17 +195,21 @@ def test_the_outlook_changes_nothing(shop: Shop) -> None:
     assert ADA in shop.members()
 
 
+def waiting(begun: Erasure) -> list[str]:
+    return [name for name, step in begun.receipt["steps"].items() if "waits_for" in step]
+
+
 def test_a_run_that_holds_the_destination_keeps_only_its_part_waiting(shop: Shop) -> None:
     stocked(shop)
     with opened(shop) as (project, store), store.leases.hold("newsletter"):
         begun = erasure.erase(project, store, whom(project, store, ADA), who="x")
         assert begun.finished_at is None
-        assert set(erasure.waiting(begun)) == {"newsletter", "here"}
+        assert set(waiting(begun)) == {"newsletter", "here"}
         assert store.tombstones.erased_at([], [ADA]) is not None
         assert ADA in shop.members()
     with opened(shop) as (project, store):
-        (waiting,) = store.erasures.unfinished()
-        assert erasure.resume(project, store, waiting).finished_at is not None
+        (left,) = store.erasures.unfinished()
+        assert erasure.resume(project, store, left).finished_at is not None
         assert store.erasures.unfinished() == []
     assert ADA not in shop.members()
 
@@ -213,12 +218,62 @@ def test_an_account_that_does_not_answer_keeps_only_its_part_waiting(shop: Shop)
     stocked(shop)
     shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)])
     begun = forget(shop)
-    assert set(erasure.waiting(begun)) == {"newsletter"}
+    assert set(waiting(begun)) == {"newsletter"}
     assert begun.receipt["steps"]["newsletter"]["exit_code"] == 3
     shop.sandbox.emulator.faults.arm(())
     with opened(shop) as (project, store):
         assert erasure.resume(project, store, begun).finished_at is not None
     assert ADA not in shop.members()
+
+
+def test_what_is_here_is_removed_once_more_after_the_last_account(shop: Shop) -> None:
+    """A run in between finds them at the account that did not answer, and names them in the files of its plan."""
+    stocked(shop)
+    shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)])
+    begun = forget(shop)
+    shop.sandbox.emulator.faults.arm(())
+    shop.run()
+    with opened(shop) as (project, store):
+        done = erasure.resume(project, store, begun)
+        assert done.finished_at is not None
+        assert "done_at" in done.receipt["steps"]["here"]
+        assert (
+            done.receipt["steps"]["here"]["snapshot_rows"] == begun.receipt["steps"]["here"]["snapshot_rows"]
+        )
+    assert "done, and once more when the other parts are" in as_text(begun, "shop")
+    for path in (shop.folder / ".segue" / "plans").rglob("*.parquet"):
+        assert ADA.encode() not in path.read_bytes()
+    with opened(shop) as (project, store):
+        assert plans.count(store, whom(project, store, ADA)) == 0
+
+
+def test_who_moved_at_the_account_is_found_by_the_address_there(shop: Shop) -> None:
+    stocked(shop)
+    new = "ada.new@shop.example"
+    audience = shop.sandbox.sdk().lists
+    audience.update_list_member(shop.sandbox.audience, ADA, {"email_address": new})
+    with ExitStack() as stack:
+        jobs.pull(shop.job(stack), lambda *_: None)
+    with opened(shop) as (project, store):
+        theirs = whom(project, store, new)
+    assert "c00001" in theirs.contact_ids
+    assert set(theirs.addresses) >= {ADA, new}
+
+
+def test_the_news_of_our_own_erasure_is_no_evidence(shop: Shop) -> None:
+    """The account tells of every deletion, ours too, and perhaps when all is done."""
+    stocked(shop)
+    assert forget(shop).finished_at is not None
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        gone = RemoteContact(
+            address=ADA, state=ConsentState.UNSUBSCRIBED, status="unsubscribe", changed_at=jobs.utc_now()
+        )
+        observe(
+            job.store, "newsletter", [gone], people=job.people, now=jobs.utc_now(), run_id=None, told=True
+        )
+    with opened(shop) as (project, store):
+        assert held_of(project, store, ADA).is_empty
 
 
 STEPS = ("_at_destination", "_here")
@@ -241,8 +296,8 @@ def test_killed_in_any_step_the_same_again_completes_it(
         with pytest.raises(KeyboardInterrupt):
             forget(shop)
     with opened(shop) as (project, store):
-        (waiting,) = store.erasures.unfinished()
-        assert erasure.resume(project, store, waiting).finished_at is not None
+        (left,) = store.erasures.unfinished()
+        assert erasure.resume(project, store, left).finished_at is not None
     assert ADA not in shop.members()
     assert left_in_store(shop, ADA, NAME, "c00001") == set()
 

@@ -39,7 +39,9 @@ def aged(shop: Shop) -> Shop:
         store.pulled.put_engagement("newsletter", [click(2020), click(2026)])
         store.inbox.put([Message(destination="newsletter", name="m", content_type="x", body=b"x")])
         store.inbox.give_up([1], problem="unreadable")
-        made = store.erasures.request(Subject(contact_ids=("gone",), addresses=()), who="x")
+        made = store.erasures.request(
+            Subject(contact_ids=("gone",), addresses=()), who="x", now=datetime.now(UTC)
+        )
         store.erasures.finish(made, made.receipt)
     return shop
 
