@@ -9,6 +9,7 @@ The loser was a state machine fed in order of arrival: it needs every source's c
 arrive in order.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -54,6 +55,9 @@ class Regime(StrEnum):
 
 CONFIRMATION = "confirmed_at"
 """The name in a grant's evidence that says when the contact confirmed it, by the link in a mail."""
+
+_DAY_OF_A_MAIL = re.compile(r"(?<!\d)(199\d|20\d\d)")
+"""What any way to write such a day has in it: its year. `N/A`, `false` and 0000-00-00 have not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +114,16 @@ class Verdict:
 
 
 def record(entry: ConsentEntry) -> ConsentRecord:
-    """Read one ledger entry. A grant without evidence, or with only empty values as evidence, records nothing."""
+    """Read one ledger entry. A grant without evidence, or with only empty values as evidence, records nothing.
+
+    It is a confirmed one if its evidence says when: a text without a year says nothing.
+    """
     if entry.act is ConsentAct.BASIS:
         return NOTHING_RECORDED
     if entry.act is ConsentAct.GRANT:
         if not any(value.strip() for value in entry.evidence.values()):
             return NOTHING_RECORDED
-        if entry.evidence.get(CONFIRMATION, "").strip():
+        if _DAY_OF_A_MAIL.search(entry.evidence.get(CONFIRMATION, "")):
             return ConsentRecord(granted_at=entry.occurred_at, confirmed_at=entry.occurred_at)
     return ConsentRecord(**{_INSTANT[entry.act]: entry.occurred_at})
 

@@ -80,6 +80,11 @@ _ACTS: Final[Mapping[str, ConsentAct]] = {
     ),
     **dict.fromkeys(("release", "released"), ConsentAct.RELEASE),
 }
+RAISING: Final = frozenset(
+    word for word, act in _ACTS.items() if act not in {ConsentAct.WITHDRAWAL, ConsentAct.SUPPRESSION}
+)
+"""The words for acts that do not stop mail; any other word, known or not, does."""
+
 _MOST_PIECES: Final = 1_000_000
 _HIGHEST_AMOUNT: Final = 1e12  # of a line; sums are decimals with 14 digits before the point
 _EARLIEST_BIRTH: Final = 1900

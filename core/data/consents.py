@@ -8,6 +8,7 @@ mail in it: a row whose purpose is empty says yes to nothing, and a purpose that
 raises nobody.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ from ..reading import FileFormat, format_of
 from ..shapes import Shape
 from ..yamlfile import suggest
 from . import files
-from .checks import Checks
+from .checks import RAISING, Checks
 from .engine import reading
 from .erased import Erased, leave_out
 from .files import ROW, RawTable, literal, quoted
@@ -205,10 +206,11 @@ def _shaped(
     if proofs:
         members = ", ".join(f"{literal(ours.partition('.')[2])}, {text(ours)}" for ours in proofs)
         evidence = f"coalesce({evidence}, json_object({members})::VARCHAR)"
+    stops = f"({_is_stop(act)}) AND {text('email')} LIKE '%@%'"
     kept = " AND ".join(
         [f"({act}) IS DISTINCT FROM 'ignore'"]
         + [
-            f"lower({text(f'only.{name}')}) IN ({', '.join(literal(value.casefold()) for value in values)})"
+            _is_one_of(text(f"only.{name}"), values, doubted=stops)
             for name, values in shape.only.items()
             if f"only.{name}" in found
         ]
@@ -227,6 +229,24 @@ def _shaped(
     return "export_rows", _count(con.table(raw.name)) - _count(con.table("export_rows"))
 
 
+def _is_stop(act: str) -> str:
+    """Ask whether an act takes consent back, as one does that nobody understands."""
+    raising = ", ".join(literal(word) for word in sorted(RAISING))
+    return f"coalesce(regexp_replace(lower({act}), '[\\s\\-]+', '_', 'g') NOT IN ({raising}), true)"
+
+
+def _is_one_of(said: str, values: Sequence[str], *, doubted: str) -> str:
+    """Ask whether a text is one of some values; `doubted` rows also count where it is empty or only spelled otherwise."""
+    exact = ", ".join(literal(value.casefold()) for value in values)
+    letters = f"regexp_replace(lower({said}), '[\\W_]', '', 'g')"
+    alike = " OR ".join(
+        f"contains({letters}, {literal(plain)})"
+        for value in values
+        if (plain := re.sub(r"[\W_]", "", value.casefold(), flags=re.ASCII))
+    )
+    return f"(coalesce(lower({said}) IN ({exact}), false) OR ({doubted} AND ({said} IS NULL OR {alike or 'false'})))"
+
+
 def _case(said: str, meanings: Mapping[str, str], *, otherwise: str) -> str:
     if not meanings:
         return otherwise
@@ -240,7 +260,12 @@ def _time(text: str, time_format: str | None) -> str:
     """Bring a time into ISO 8601; one of another form stays as it is, and breaks a rule."""
     if time_format is None:
         return text
-    return f"coalesce(strftime(try_strptime({text}, {literal(time_format)}), '%Y-%m-%dT%H:%M:%S.%f'), {text})"
+    time, zone = f"try_strptime({text}, {literal(time_format)})", ""
+    if {"%z", "%Z"} & set(
+        re.findall("%.", time_format)
+    ):  # it says its zone itself, and DuckDB gives an instant
+        time, zone = f"{time} AT TIME ZONE 'UTC'", "Z"
+    return f"coalesce(strftime({time}, '%Y-%m-%dT%H:%M:%S.%f{zone}'), {text})"
 
 
 def _stops(findings: ir.Table) -> ir.BooleanValue:

@@ -206,8 +206,6 @@ class Consents:
             if not rows:
                 return
             last_id, *_ = rows[-1]
-            if self._sealing.is_on:
-                rows = [row._replace(evidence=self._evidence(row.subject_key, row.evidence)) for row in rows]
             columns_of = dict(zip(HISTORY.names, zip(*(row[1:] for row in rows), strict=True), strict=True))
             columns_of["evidence"] = tuple(
                 self._evidence(key, text)

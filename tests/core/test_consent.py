@@ -276,6 +276,29 @@ def test_nothing_known_is_unknown() -> None:
     assert consent.effective(consent.merge_all([])) is ConsentState.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        *(
+            (text, ConsentState.SUBSCRIBED)
+            for text in ("2026-02-03T10:05:00Z", "03.02.2026", "Feb 3, 2026", "20260203")
+        ),
+        *(
+            (text, ConsentState.PENDING)
+            for text in ("", "N/A", "-", "false", "yes", "1", "0000-00-00", "0001-01-01", "03.02.")
+        ),
+    ],
+)
+def test_a_confirmation_without_a_date_confirms_nothing(text: str, state: ConsentState) -> None:
+    said = ConsentEntry(
+        act=ConsentAct.GRANT,
+        occurred_at=DAY_ZERO,
+        source="shop",
+        evidence={"form": "x", "confirmed_at": text},
+    )
+    assert consent.effective(consent.record(said), Regime.DOUBLE_OPT_IN) is state
+
+
 def test_a_request_is_pending_until_it_is_confirmed() -> None:
     asked = ConsentRecord(requested_at=DAY_ZERO)
     assert consent.effective(asked) is ConsentState.PENDING

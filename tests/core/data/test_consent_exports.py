@@ -106,6 +106,47 @@ def test_other_identifiers_than_addresses_are_left_out_and_counted(read: Read) -
     assert (consents, found.rows, found.ignored) == ([], 2, 2)
 
 
+@pytest.mark.parametrize("kind", ["", "Email ID", "E-Mail Adresse", "e_mail"])
+def test_who_leaves_is_heard_however_the_export_calls_an_address_and_nobody_is_raised_by_that(
+    read: Read, kind: str
+) -> None:
+    shape = _shape(only={"Identifier Type": ["Email"]})
+    for word, acts in {
+        "WITHDRAWN": ["withdrawal"],
+        "what": ["withdrawal"],
+        "CONFIRMED": [],
+        "Opt In": [],
+    }.items():
+        _, consents = read(ONETRUST + f"ada@shop.example,{kind},News,{word},2026-01-02,r1\n", shape)
+        assert [row["act"] for row in consents] == acts
+
+
+def test_who_leaves_another_channel_is_left_out_and_so_is_what_is_no_address(read: Read) -> None:
+    rows = (
+        ONETRUST
+        + "ada@shop.example,SMS,News,WITHDRAWN,2026-01-02,r1\n+49 30 1234,,News,WITHDRAWN,2026-01-02,r1\n"
+    )
+    found, consents = read(rows, _shape())
+    assert (consents, found.ignored, found.refused) == ([], 2, {})
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("%Y-%m-%d %H:%M %z", "2026-01-02 12:00 +0200"),
+        ("%d/%m/%Y %H:%M %Z", "02/01/2026 05:00 America/New_York"),
+        ("%Y-%m-%d %H:%M", "2026-01-02 11:00"),
+        ("%Y-%m-%d %H:%M%%z", "2026-01-02 11:00%z"),
+    ],
+)
+def test_a_time_that_says_its_zone_is_read_in_that_and_another_in_the_projects(
+    read: Read, form: str, text: str
+) -> None:
+    row = f"ada@shop.example,Email,News,WITHDRAWN,{text},r1\n"
+    _, consents = read(ONETRUST + row, _shape(time_format=form))
+    assert consents[0]["occurred_at"] == datetime(2026, 1, 2, 10, tzinfo=UTC)
+
+
 def test_a_byte_order_mark_semicolons_and_german_dates_are_read(read: Read) -> None:
     text = "\ufeff" + (ONETRUST + "Ada@Shop.Example ,Email,News,CONFIRMED,02.01.2026 10:00,r1\n").replace(
         ",", ";"

@@ -45,8 +45,15 @@ def test_the_whole_ledger_comes_in_the_order_of_recording_however_many_batches(
     assert batches[0].column("evidence").to_pylist() == ['{"form": "x"}'] * 2
 
 
+def test_an_encrypted_ledger_comes_out_in_clear(store_url: str) -> None:
+    with Store.open(store_url, key=lambda _: ContactKeys(SECRET), encryption=[bytes(32)]) as store:
+        store.consents.append([entry(1, form="x"), entry(2, ConsentAct.WITHDRAWAL)])
+        (batch,) = store.consents.stream_history()
+    assert batch.column("evidence").to_pylist() == ['{"form": "x"}', "{}"]
+
+
 def test_a_confirmed_grant_and_a_residence_are_in_the_record(store: Store) -> None:
-    store.consents.append([entry(1, confirmed_at="then"), entry(1, ConsentAct.RESIDENCE, days=1)])
+    store.consents.append([entry(1, confirmed_at="2026-01-01"), entry(1, ConsentAct.RESIDENCE, days=1)])
     expected = ConsentRecord(granted_at=DAY, confirmed_at=DAY, resident_at=DAY + timedelta(days=1))
     assert store.consents.records([1]) == {1: expected}
     (batch,) = store.consents.stream_records()
@@ -65,10 +72,12 @@ def test_an_older_store_learns_which_of_its_grants_were_confirmed(store_url: str
         command.upgrade(config, "0008")
         for number, (key, at, proof) in enumerate(
             [
-                (1, 5, '{"confirmed_at": "then"}'),
+                (1, 5, '{"confirmed_at": "03.02.2026"}'),
                 (1, 7, '{"form": "x"}'),
                 (2, 5, '{"form": "x"}'),
                 (3, 5, '{"confirmed_at": " "}'),
+                (4, 5, '{"confirmed_at": "0000-00-00"}'),
+                (5, 5, '{"confirmed_at": "2026-01-01"}'),
             ]
         ):
             line = {"hash": bytes([number]) * 16, "key": key, "at": at, "evidence": proof}
@@ -80,7 +89,7 @@ def test_an_older_store_learns_which_of_its_grants_were_confirmed(store_url: str
                 ),
                 line,
             )
-        for key in (1, 2, 3):
+        for key in range(1, 6):
             row = {"key": key, "at": 7}
             connection.execute(
                 sa.text(
@@ -91,8 +100,8 @@ def test_an_older_store_learns_which_of_its_grants_were_confirmed(store_url: str
             )
     engine.dispose()
     with Store.open(store_url, key=lambda _: ContactKeys(SECRET)) as store:
-        found = store.consents.records([1, 2, 3])
+        found = store.consents.records(range(1, 6))
     confirmed = {
         key: record.confirmed_at and microseconds(record.confirmed_at) for key, record in found.items()
     }
-    assert confirmed == {1: 5, 2: None, 3: None}
+    assert confirmed == {1: 5, 2: None, 3: None, 4: None, 5: 5}

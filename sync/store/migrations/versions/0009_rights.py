@@ -7,19 +7,23 @@ revision = "0009"
 down_revision = "0008"
 
 
-# Grants that an older store took in say themselves whether they were confirmed.
+# Grants that an older store took in say themselves whether they were confirmed: by a date, as `core.consent.record` asks.
 _CONFIRMED = """
 update consent_record set confirmed_at = (
     select max(entry.occurred_at) from consent_entry as entry
     where entry.subject_key = consent_record.subject_key and entry.channel = consent_record.channel
       and entry.purpose = consent_record.purpose and entry.act = 'grant'
-      and trim(coalesce({evidence} ->> 'confirmed_at', '')) <> ''
+      and {confirmed}
 )
 where subject_key in (
     select subject_key from consent_entry where act = 'grant' and evidence like '%"confirmed_at"%'
 )
 """
-_EVIDENCE = {"sqlite": "entry.evidence", "postgresql": "entry.evidence::json"}
+_IS_CONFIRMED = {
+    "sqlite": """(' ' || (entry.evidence ->> 'confirmed_at') glob '*[^0-9]199[0-9]*'
+        or ' ' || (entry.evidence ->> 'confirmed_at') glob '*[^0-9]20[0-9][0-9]*')""",
+    "postgresql": "entry.evidence::json ->> 'confirmed_at' ~ '(^|[^0-9])(199[0-9]|20[0-9][0-9])'",
+}
 
 
 def upgrade() -> None:
@@ -28,7 +32,7 @@ def upgrade() -> None:
         ("resident_at", "known to live where silence is no consent"),
     ):
         op.add_column("consent_record", sa.Column(name, sa.BigInteger(), nullable=True, comment=comment))
-    op.execute(_CONFIRMED.format(evidence=_EVIDENCE[op.get_context().dialect.name]))
+    op.execute(_CONFIRMED.format(confirmed=_IS_CONFIRMED[op.get_context().dialect.name]))
     op.create_table(
         "tombstone",
         sa.Column("key_version", sa.Integer(), nullable=False),
