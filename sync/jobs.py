@@ -31,7 +31,7 @@ from ..mappings.mapping import Mapping
 from .delivery.apply import Progress
 from .delivery.doubt import settle_doubts
 from .delivery.execution import Execution
-from .delivery.guardrails import passed
+from .delivery.guardrails import emptied, passed
 from .inbound.observing import People, consents_of, record_consents
 from .inbound.recorded_stops import opt_out_recorded
 from .inbound.theirs import Theirs
@@ -150,13 +150,14 @@ class Job:
         with self._working_file() as desired:
             theirs = Theirs(store=self.store, destination=self.destination)
             project_to(self.mapping, self.snapshot, theirs, desired)
-            concerns = (*outdated(self.project, self.snapshot, self.clock()), *self._emptied(account))
+            known = self.store.baselines.count(self.destination)
+            concerns = (*outdated(self.project, self.snapshot, self.clock()), *emptied(account, known))
             plan = self._compare(desired, self._known(), account, limits, concerns)
         last = self.store.plans.latest(self.destination, PlanStatus.APPLIED)
         more = passed(
             plan,
             limits,
-            confirmed=self.store.baselines.count(self.destination),
+            confirmed=known,
             gone_before=last.manifest.get("gone", 0) if last else 0,
         )
         plan = replace(plan, guardrails=(*plan.guardrails, *more))
@@ -350,15 +351,6 @@ class Job:
                 f'Destination "{self.destination}" was synced with audience {known} so far, and'
                 f" {self.project.place('destinations', self.destination, 'settings')} names {account.audience_id}:"
                 " what is known of the one is not true of the other. Give the new audience a destination of its own."
-            )
-
-    def _emptied(self, account: Account) -> Iterator[str]:
-        """Doubt an audience that lost most of what it confirmed: contacts known to be there get no create."""
-        confirmed = self.store.baselines.count(self.destination)
-        if account.contacts < confirmed / 2:
-            yield (
-                f"{account.audience} has {account.contacts:,} contacts and confirmed {confirmed:,} earlier: was it emptied, or"
-                " is it another account? To load it anew, give it a destination name of its own"
             )
 
     def _supersede(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...core.config import Guardrails
-from ...core.model import Operation, OutcomeStatus, WithheldReason
+from ...core.model import Account, Operation, OutcomeStatus, WithheldReason
 from ..planning.plan import SHARES_COUNT_FROM, Plan
 from .apply import Tally
 
@@ -50,3 +50,12 @@ def too_many_rejects(tally: Tally, limits: Guardrails, *, of_all: bool = False) 
     if tried < (1 if of_all else _OUTCOMES_COUNT_FROM) or refused <= limits.max_reject_share * tried:
         return None
     return f"{refused:,} of {tried:,} changes were refused: more than max_reject_share {limits.max_reject_share:g}"
+
+
+def emptied(account: Account, confirmed: int) -> Iterator[str]:
+    """Doubt an audience that lost most of what it confirmed: contacts known to be there get no create."""
+    if account.contacts < confirmed / 2:
+        yield (
+            f"{account.audience} has {account.contacts:,} contacts and confirmed {confirmed:,} earlier: was it emptied, or"
+            " is it another account? To load it anew, give it a destination name of its own"
+        )

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +13,8 @@ from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.mailchimp.connector import Mailchimp
 from segue.core.errors import ConfigError, GuardrailError, OutcomeUnknownError
 from segue.core.model import Change, Operation, Outcome, OutcomeStatus
-from segue.core.shapes import load_shape
 from segue.sync.delivery.courier import Courier
 from segue.sync.delivery.enqueue import enqueue
-from segue.sync.inbound import recorded_stops
-from segue.sync.jobs import recorded, utc_now
-from segue.sync.ledger import files
 from segue.sync.store.runs import PlanStatus, RunStatus
 from segue.sync.store.settlement import Settlements
 
@@ -473,96 +468,3 @@ def test_a_plan_and_a_report_keep_no_personal_data(shop: Shop) -> None:
     kept = json.dumps([stored.manifest, run.report, report.as_json()])
     for secret in ("Quartermain", "@shop.example", shop.sandbox.key, "c00000"):
         assert secret not in kept
-
-
-def urged(shop: Shop) -> list[str]:
-    """The addresses of the opt-outs that wait ahead of all else."""
-    with ExitStack() as stack:
-        rows = shop.job(stack).store.outbox.urgent("newsletter", 100)
-        return sorted(row.address for row in rows)
-
-
-def imported(shop: Shop, file: Path) -> files.Imported:
-    """Take a file into the ledger, in this process."""
-    with ExitStack() as stack:
-        job = shop.job(stack)
-        return files.import_file(
-            job.project,
-            job.store,
-            job.snapshot,
-            file,
-            load_shape("segue"),
-            source="crm",
-            partly=False,
-            by="ada",
-            now=utc_now(),
-            progress=lambda *_: None,
-        )
-
-
-def left(folder: Path, *rows: str) -> Path:
-    """Write a file of withdrawals, each `contact_id,email`."""
-    lines = [f"{row},withdrawal,{utc_now().isoformat()}" for row in rows]
-    path = folder / "left.csv"
-    path.write_text("\n".join(["contact_id,email,act,occurred_at", *lines]))
-    return path
-
-
-def test_who_is_no_customer_and_leaves_by_the_shops_own_consents_is_opted_out(shop: Shop) -> None:
-    shop.stock(1)
-    sign_up(shop, "eve@shop.example")
-    sign_up(shop, "dan@shop.example")
-    shop.run()
-    shop.acts = [{"email": "eve@shop.example", "act": "withdrawal", "at": utc_now()}]
-    shop.build()
-    with ExitStack() as stack:
-        job = shop.job(stack)
-        with recorded(job, "pull") as (_, report):
-            job._record_consents(report)
-    assert urged(shop) == ["eve@shop.example"]
-    shop.run()
-    statuses = {address: member["status"] for address, member in shop.members().items()}
-    assert statuses == {
-        ADDRESS: "subscribed",
-        "eve@shop.example": "unsubscribed",
-        "dan@shop.example": "subscribed",
-    }
-    assert shop.run().writes == 0
-
-
-def test_an_import_that_was_killed_opts_out_when_it_is_repeated(shop: Shop, tmp_path: Path) -> None:
-    sign_up(shop, "eve@shop.example")
-    shop.run()
-    file = left(tmp_path, ",eve@shop.example")
-    with killed(recorded_stops.opt_out_recorded, files):
-        imported(shop, file)
-    assert urged(shop) == []
-    done = imported(shop, file)
-    assert (done.new, done.opt_outs, urged(shop)) == (0, {"newsletter": 1}, ["eve@shop.example"])
-    assert imported(shop, file).opt_outs == {}
-
-
-def test_an_import_asks_of_nobody_who_is_mailed_nowhere(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.stock(2)
-    shop.run()
-    asked: list[str] = []
-
-    def fan_out(_store: Any, _destinations: Any, _people: Any, addresses: Sequence[str]) -> dict[str, int]:
-        asked.extend(addresses)
-        return {}
-
-    monkeypatch.setattr(recorded_stops, "fan_out", fan_out)
-    strangers = [f",nobody{number}@shop.example" for number in range(20)]
-    imported(shop, left(tmp_path, *strangers, f",{ADDRESS}"))
-    assert asked == [ADDRESS]
-
-
-def test_who_leaves_under_another_address_is_opted_out_where_they_are_mailed(
-    shop: Shop, tmp_path: Path
-) -> None:
-    shop.stock(1)
-    shop.run()
-    imported(shop, left(tmp_path, "c00000,old@shop.example"))
-    assert urged(shop) == [ADDRESS]
