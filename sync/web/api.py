@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from math import ceil
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -50,6 +51,7 @@ class Api:
         self._store = store
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Inboxes(project, store, receiver))
+        self._viewing = Lock()  # each reads whole files, beside doors that are not to wait
         self._reads, self._strangers = (
             Allowance(rate=rate, burst=burst) for rate, burst in (_READS, _STRANGERS)
         )
@@ -104,7 +106,8 @@ class Api:
     def _contact(self, request: Request, token: Token) -> Response:
         who = request.path_params["contact_id"]
         try:
-            seen = view(self._project, current(self._project.state_folder), self._store, who)
+            with self._viewing:
+                seen = view(self._project, current(self._project.state_folder), self._store, who)
         except DataError:
             raise HTTPException(404, "There is no such contact.") from None
         if seen.contact_id != who:  # found by its address, which has no place in a path

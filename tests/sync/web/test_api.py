@@ -134,3 +134,16 @@ def test_answers_are_kept_by_nobody(asked: Asked) -> None:
 )
 def test_an_address_is_masked_wherever_it_stands(value: Any, shown: Any) -> None:
     assert masked(value, '"ada l"@odd.test') == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("https://shop.example/confirm?email=jo%40shop.example", "jo%40"),
+        ("https://shop.example/confirm?email=ada+l%40odd.test&x=1", "ada"),
+        ("o'brien@x.example", "brien"),
+        ("ADA%20L%40ODD.TEST", "ADA"),
+    ],
+)
+def test_an_address_in_a_link_is_masked_too(text: str, hidden: str) -> None:
+    assert hidden not in masked(text, "ada l@odd.test")
