@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -39,6 +39,7 @@ from .opening import open_connector, open_mapping, outdated, project_to, refuse_
 from .planning.canary import Canary
 from .planning.diff import Known
 from .planning.plan import Plan, build_plan
+from .planning.plan_files import drop_files
 from .planning.rollback import Undoing, undo
 from .pulling import Pulling
 from .report import Report
@@ -58,7 +59,6 @@ _LOG = structlog.get_logger(__name__)
 _CONSENTS: Final = "consents_of"
 _AUDIENCE: Final = "audience"
 _PLANS_KEPT: Final = 5
-_ROLLBACK: Final = timedelta(days=14)  # so long the files of what was sent are kept, to take it back
 _SENDING: Final = frozenset({"run", "apply", "rollback"})  # kinds of runs
 _NO_LIMITS: Final = Guardrails(max_change_share=1, max_untag_share=1)
 
@@ -203,7 +203,7 @@ class Job:
         if not Path(stored.manifest["steps"]).exists():
             raise ConfigError(
                 f"Run {run_id} cannot be taken back: the files of its plan {stored.plan_id} are gone. They are kept"
-                f" for {_ROLLBACK.days} days, and longer only for the newest {_PLANS_KEPT} plans."
+                f" for {self.project.retention.plans.days} days (`retention: plans`), those of the newest plans longer."
             )
         return Plan.from_manifest(stored.manifest)
 
@@ -361,13 +361,9 @@ class Job:
 
     def _prune(self, plan: Plan) -> None:
         """Keep the files of the newest few plans, and of what was sent for as long as it can be taken back."""
-        sent = self.store.plans.applied(self.destination, self.clock() - _ROLLBACK)
+        sent = self.store.plans.applied(self.destination, self.clock() - self.project.retention.plans)
         kept = {plan.steps, plan.withheld_contacts} | {Path(each.manifest["steps"]) for each in sent}
-        for table in ("steps", "withheld"):
-            files = sorted(self.folder.glob(f"{table}-*.parquet"), key=lambda path: path.stat().st_mtime)
-            for path in files[:-_PLANS_KEPT]:
-                if path not in kept:
-                    path.unlink(missing_ok=True)
+        drop_files(self.folder, kept, newest=_PLANS_KEPT)
 
 
 @contextmanager

@@ -86,6 +86,15 @@ def attach(con: duckdb.DuckDBPyConnection, path: Path, key: str, sealing: Sealin
         con.unregister("incoming")
 
 
+def drop_files(folder: Path, kept: set[Path], *, newest: int) -> None:
+    """Remove the files of a folder's plans but for those `kept` and, of each table, so many of the newest."""
+    for table in ("steps", "withheld"):
+        files = sorted(folder.glob(f"{table}-*.parquet"), key=lambda path: path.stat().st_mtime)
+        for path in files[:-newest]:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+
 def _table(path: Path) -> str:
     return path.stem.rpartition("-")[0]
 

@@ -31,11 +31,13 @@ from weakref import WeakKeyDictionary
 import orjson
 import sqlalchemy as sa
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, StoreError
 from .database import ROWS_PER_TRANSACTION, Database, insert
 from .schema import audit, fact, microseconds
 
 HEAD_LOST: Final = "audit head lost"
+NOT_BEGUN: Final = "none yet"
+"""What the migration that makes the table puts in the place of the head, which it has no secret to sign."""
 
 _HEAD: Final = "audit_head"
 _CHECKPOINT: Final = "audit_checkpoint"
@@ -166,7 +168,7 @@ class _Proving:
 
     def end(self, number: int, mac: bytes, signed: bool) -> None:  # noqa: FBT001  (as `_signed` gives them)
         """Hold the last row against the head that is kept, and against what reports name beyond it."""
-        if self.last and not signed:
+        if not signed:
             self.add(self.last, "the kept head was changed or is missing")
         elif number > self.last:
             self.add(self.last + 1, f"{_rows(self.last + 1, number)} missing at the end")
@@ -215,6 +217,16 @@ class Audit:
                 detail=json.dumps((counted if everyone else {}) | dict(detail or {}), sort_keys=False),
             )
         )
+
+    def begin(self) -> None:
+        """Sign the head of a chain that has no row yet, once: from then on a head that is missing was taken away."""
+        unsigned = sa.and_(fact.c.name == _HEAD, fact.c.value == NOT_BEGUN)
+        with self._database.read() as connection:
+            if connection.scalar(sa.select(fact.c.name).where(unsigned)) is None:
+                return
+        with self._database.write() as connection:
+            first = self._text(_HEAD, 0, _START)
+            connection.execute(sa.update(fact).where(unsigned).values(value=first))
 
     def head(self) -> Head:
         """Give the newest row's number and HMAC; zero before the first."""
@@ -275,30 +287,36 @@ class Audit:
     def purge(self, before: datetime) -> int:
         """Remove the rows from before a moment, but for the newest; give how many. The rest still proves.
 
-        In grouped transactions: killed, it is simply called again.
+        In grouped transactions, each with a row of its own: killed, it is simply called again. Each row is proved before
+        it goes, because the checkpoint vouches for it. Raises StoreError at the first that does not prove.
         """
-        removed = 0
-        while True:
-            with self._database.write() as connection:
-                newest, _, _ = self._signed(connection, _HEAD)
-                first_kept = connection.scalar(
-                    sa.select(sa.func.min(audit.c.number)).where(audit.c.at >= before)
-                )
-                old = sa.select(audit.c.number, audit.c.mac).where(
-                    audit.c.number < min(first_kept or newest, newest)
-                )
-                rows = connection.execute(old.order_by(audit.c.number).limit(ROWS_PER_TRANSACTION)).all()
-                if rows:
-                    last, mac = rows[-1]
-                    connection.execute(sa.delete(audit).where(audit.c.number <= last))
-                    self._sign(connection, _CHECKPOINT, last, mac)
-                    removed += len(rows)
-                elif removed:
-                    self.append(
-                        connection, "audit purged", detail={"rows": removed, "before": before.isoformat()}
-                    )
-                if not rows:
-                    return removed
+        removed, newest = 0, self.head().number  # what it writes itself is not removed
+        while count := self._purge(before, newest):
+            removed += count
+        return removed
+
+    def _purge(self, before: datetime, newest: int) -> int:
+        with self._database.write() as connection:
+            first_kept = connection.scalar(sa.select(sa.func.min(audit.c.number)).where(audit.c.at >= before))
+            old = sa.select(audit).where(audit.c.number < min(first_kept or newest, newest))
+            old = old.order_by(audit.c.number).limit(ROWS_PER_TRANSACTION)
+            first, mac, signed = self._signed(connection, _CHECKPOINT)
+            last = first
+            with closing(connection.execute(old, execution_options={"yield_per": _ROWS_PER_FETCH})) as rows:
+                for row in rows:
+                    mac = self._mac(mac, row.number, _act(row))
+                    if not signed or row.number != last + 1 or row.mac != mac:
+                        raise StoreError(
+                            f"the audit does not prove at row {row.number}: nothing more of it is removed, so that what"
+                            " was changed stays to be seen. `segue audit verify` names the rows."
+                        )
+                    last = row.number
+            if last > first:
+                connection.execute(sa.delete(audit).where(audit.c.number <= last))
+                self._sign(connection, _CHECKPOINT, last, mac)
+                detail = {"rows": last - first, "before": before.isoformat()}
+                self.append(connection, "audit purged", detail=detail)
+        return last - first
 
     def _write(self, connection: sa.Connection) -> None:
         """Write the rows that this transaction appended: its last part, so nothing is waited for with the head held."""
@@ -311,8 +329,7 @@ class Audit:
                 sa.select(audit.c.number, audit.c.mac).order_by(audit.c.number.desc()).limit(1)
             )
             number, mac = newest.one_or_none() or self._signed(connection, _CHECKPOINT)[:2]
-            if number:
-                acts.insert(0, replace(acts[0], act=HEAD_LOST, destination=None, subjects=b"", detail="{}"))
+            acts.insert(0, replace(acts[0], act=HEAD_LOST, destination=None, subjects=b"", detail="{}"))
         for act in acts:
             number += 1
             mac = self._mac(mac, number, act)
@@ -340,13 +357,6 @@ class Audit:
         """Give the number and the HMAC that a fact holds, and whether it is as it was signed."""
         query = _FACT.with_for_update() if lock else _FACT
         value = connection.execute(query, {"fact": name}).scalar()
-        if value is None and lock:
-            # Two processes that write the first row of all: the second waits here.
-            first = {"name": name, "value": self._text(name, 0, _START)}
-            nothing_there = connection.scalar(sa.select(audit.c.number).limit(1)) is None
-            if nothing_there:
-                connection.execute(insert(connection, fact, on_conflict="ignore"), first)
-                value = connection.execute(query, {"fact": name}).scalar()
         if value is None:
             return 0, _START, name == _CHECKPOINT
         try:

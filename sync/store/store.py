@@ -91,6 +91,7 @@ class Store:
         try:
             sealing = prove(database, encryption, new_store=_fingerprint(database) is None)
             store = cls(database, _proved(database, key), sealing, clock)
+            store.audit.begin()
             store._tell_for_whom()
         except BaseException:
             database.close()

@@ -255,11 +255,15 @@ def test_without_its_files_a_run_cannot_be_taken_back(shop: Shop) -> None:
     report = shop.run()
     assert report.plan is not None
     report.plan.steps.unlink()
-    with pytest.raises(ConfigError, match="kept for 14 days"):
+    with pytest.raises(ConfigError, match="kept for 30 days"):
         rollback(shop, report.run_id)
 
 
-def test_files_of_what_was_sent_are_kept_to_take_it_back(shop: Shop) -> None:
+@pytest.mark.parametrize(("setting", "days"), [("", 30), ("\nretention: {plans: 5 days}\n", 5)])
+def test_files_of_what_was_sent_are_kept_as_long_as_the_setting_says_to_take_it_back(
+    shop: Shop, setting: str, days: int
+) -> None:
+    shop.more = setting
     shop.stock(2)
     first = shop.run()
     assert first.plan is not None
@@ -267,9 +271,15 @@ def test_files_of_what_was_sent_are_kept_to_take_it_back(shop: Shop) -> None:
         shop.customers["c00000"].spent = spent
         shop.plan()  # looked at, and never sent
     assert first.plan.steps.exists()
+    plan_after(shop, timedelta(days=days, hours=-1))
+    assert first.plan.steps.exists()
     assert len(list(first.plan.steps.parent.glob("steps-*"))) < 8
+    plan_after(shop, timedelta(days=days, hours=1))
+    assert not first.plan.steps.exists()
+
+
+def plan_after(shop: Shop, time: timedelta) -> None:
     with ExitStack() as stack:
-        job = shop.job(stack, clock=lambda: jobs.utc_now() + timedelta(days=20))
+        job = shop.job(stack, clock=lambda: jobs.utc_now() + time)
         with jobs.recorded(job, "plan") as (lease, report):
             job.plan(lease, report, lambda *_: None)
-    assert not first.plan.steps.exists()

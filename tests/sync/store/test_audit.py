@@ -6,7 +6,8 @@ from multiprocessing.synchronize import Barrier
 import pytest
 import sqlalchemy as sa
 
-from segue.core.errors import ConfigError
+from segue.core.errors import ConfigError, StoreError
+from segue.sync.store import audit as audit_module
 from segue.sync.store.audit import HEAD_LOST, Audit, Head, acting
 from segue.sync.store.database import Database, parse_url
 from segue.sync.store.keys import ContactKeys
@@ -41,6 +42,49 @@ def test_a_whole_chain_verifies_and_has_no_gaps(store: Store) -> None:
     proof = store.audit.verify([store.audit.head()])
     assert (proof.first, proof.last, proof.problems) == (1, 5, ())
     assert [row.number for row in store.audit.show()] == [5, 4, 3, 2, 1]
+
+
+def test_a_chain_that_is_wiped_as_a_whole_is_missed_also_when_another_begins(store: Store) -> None:
+    fill(store, 3)
+    tamper(store, sa.delete(audit), sa.delete(fact).where(fact.c.name.like("audit%")))
+    assert problems(store) == {0: "the kept head was changed or is missing"}
+    store.audit.begin()
+    assert problems(store)
+    fill(store, 1)
+    assert list(problems(store)) == [1]
+
+
+def test_a_purge_stops_at_a_forged_row_and_leaves_it_to_be_seen(store: Store, clock: Clock) -> None:
+    fill(store, 3)
+    clock.advance(timedelta(days=10))
+    fill(store, 3)
+    tamper(store, sa.update(audit).where(audit.c.number == 4).values(at=clock.now - timedelta(days=10)))
+    with pytest.raises(StoreError, match="row 4"):
+        store.audit.purge(clock.now)
+    assert list(problems(store)) == [4]
+
+
+def test_a_purge_vouches_for_no_checkpoint_that_somebody_wrote(store: Store, clock: Clock) -> None:
+    fill(store, 3)
+    clock.advance(timedelta(days=10))
+    fill(store, 1)
+    forged = {"name": "audit_checkpoint", "value": f"1:{'0' * 64}:{'0' * 64}"}
+    tamper(store, sa.delete(audit).where(audit.c.number == 1), sa.insert(fact).values(forged))
+    with pytest.raises(StoreError, match="row 2"):
+        store.audit.purge(clock.now)
+
+
+def test_a_purge_that_is_killed_has_told_of_what_it_removed(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 5)
+    clock.advance(timedelta(days=10))
+    fill(store, 1)
+    monkeypatch.setattr(audit_module, "ROWS_PER_TRANSACTION", 2)
+    assert store.audit.purge(clock.now) == 5
+    told = [row.detail["rows"] for row in store.audit.show() if row.act == "audit purged"]
+    assert told == [1, 2, 2]
+    assert problems(store) == {}
 
 
 def test_an_empty_audit_is_whole(store: Store) -> None:

@@ -35,6 +35,9 @@ def upgrade() -> None:
         sa.Column("mac", sa.LargeBinary(32), nullable=False, comment="of this row and the one before"),
         sa.PrimaryKeyConstraint("number", name="pk_audit"),
     )
+    op.execute(
+        "insert into fact (name, value) values ('audit_head', 'none yet')"
+    )  # signed when the store is opened
     dialect = op.get_context().dialect.name
     on = " on consent_entry" if dialect == "postgresql" else ""
     op.execute(f"drop trigger consent_entry_stays_update{on}")
