@@ -47,7 +47,6 @@ SEALED: Final = (
     _Sealed(column=consent_entry.c.evidence, place=("subject_key",)),
     _Sealed(column=pulled_value.c.value, place=("destination", "address_key", "tag")),
     _Sealed(column=erasure.c.subject, place=("erasure_id",), empty=(b"",)),
-    _Sealed(column=erasure.c.subject, place=("erasure_id",), empty=(b"",)),
 )
 """All that is sealed in tables; a plan's file key, in its manifest, is sealed as well."""
 
@@ -140,27 +139,30 @@ def _resealed(database: Database, sealing: Sealing, sealed: _Sealed) -> Iterator
     prefix: Any = text_prefix(sealing.prefix) if of_text else sealing.prefix
     todo = sa.and_(sa.func.substr(column, 1, len(prefix)) != prefix, column.not_in(sealed.empty))
     names = dict.fromkeys((*(each.name for each in sealed.key), *sealed.place, *sealed.also, column.name))
-    last: tuple[Any, ...] | None = None
+    place = sa.tuple_(*sealed.key)
+    window = sa.true()
     while True:
-        after = todo if last is None else sa.and_(todo, sa.tuple_(*sealed.key) > last)
-        query = (
-            sa.select(*(table.c[name] for name in names))
-            .where(after)
-            .order_by(*sealed.key)
-            .limit(_ROWS)
-            .with_for_update()
-        )
+        # What is to be done is looked for with nothing locked: of many rows few or none may be.
+        walk = sa.select(*sealed.key, todo.label("todo")).where(window).order_by(*sealed.key).limit(_ROWS)
+        with database.read() as connection:
+            seen = connection.execute(walk).all()
+        if not seen:
+            return
+        last = tuple(seen[-1])[:-1]
+        these, window = sa.and_(window, place <= last, todo), place > last
+        if not any(row.todo for row in seen):
+            continue
+        query = sa.select(*(table.c[name] for name in names)).where(these).with_for_update()
         here = (each == sa.bindparam(f"of_{each.name}") for each in sealed.key)
         with database.write() as connection:
             rows = connection.execute(query).mappings().all()
             if not rows:
-                return
+                continue
             changed = [
                 {f"of_{each.name}": row[each.name] for each in sealed.key} | _value(sealing, sealed, row)
                 for row in rows
             ]
             connection.execute(sa.update(table).where(*here), changed)
-        last = tuple(rows[-1][each.name] for each in sealed.key)
         yield len(rows)
 
 

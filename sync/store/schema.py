@@ -4,8 +4,8 @@ Nothing here runs a statement.
 
 Decisions. Instants are integers, microseconds since 1970 in UTC, on both databases: they sort, they stream into Arrow
 without a Python object each, and they mean the same in SQLite and PostgreSQL; `timestamptz` reads better in psql and
-lost. Contacts appear under keyed hashes alone (`keys.py`); the only plain addresses are those of outbox rows that are
-not sent yet. Tables that are read whole are clustered by their key on SQLite (no rowid).
+lost. Contacts appear under keyed hashes alone (`keys.py`); addresses and values stand in few columns, and in
+clear only without an encryption key: `encryption.SEALED` lists them. Tables that are read whole are clustered by their key on SQLite (no rowid).
 """
 
 from datetime import UTC, datetime, timedelta

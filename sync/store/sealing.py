@@ -1,6 +1,6 @@
 """Seals what the store keeps of people: AES-256-GCM under keys that are not in the store.
 
-Lives here: the form of a sealed value and who can open it. Must not: which columns hold one (`rotation` lists them).
+Lives here: the form of a sealed value and who can open it. Must not: which columns hold one (`encryption` lists them).
 
 A sealed value is bound to its place: a row's value that somebody copies into another row, table or destination does not
 open there. Its head names the key, so that two keys can be in use while one takes over from the other. In a column of
