@@ -140,7 +140,7 @@ def _resealed(database: Database, sealing: Sealing, sealed: _Sealed) -> Iterator
     todo = sa.and_(sa.func.substr(column, 1, len(prefix)) != prefix, column.not_in(sealed.empty))
     names = dict.fromkeys((*(each.name for each in sealed.key), *sealed.place, *sealed.also, column.name))
     place = sa.tuple_(*sealed.key)
-    window = sa.true()
+    window: sa.ColumnElement[bool] = sa.true()
     while True:
         # What is to be done is looked for with nothing locked: of many rows few or none may be.
         walk = sa.select(*sealed.key, todo.label("todo")).where(window).order_by(*sealed.key).limit(_ROWS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from segue.core.consent import ConsentAct, ConsentEntry
 from segue.core.errors import ConfigError, StoreError
@@ -267,7 +268,7 @@ def test_a_rotation_looks_for_what_is_to_be_sealed_with_nothing_locked(store_url
             if connection.get_execution_options().get("segue_writes") and "substr(" in statement.lower():
                 locking.append(statement)
 
-        sa.event.listen(store._database._engine, "before_cursor_execute", executed)
+        event.listen(store._database._engine, "before_cursor_execute", executed)
         assert store.rotate_key(lambda *_: None).values == {}
     assert locking == []
 
