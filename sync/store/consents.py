@@ -61,10 +61,12 @@ _NO_DOWNLOADS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoload_known_extensions": False,
 }
 
+# Keyed, and twice: an entry outlives its evidence, which has few letters, and must not be found by trying all there are.
 _HASH: Final = """
-    select unhex(left(sha256(concat_ws(
-        chr(0), subject_kind, subject_key, channel, purpose, act, epoch_us(occurred_at), source, coalesce(evidence, '')
-    )), 32)) from batch
+    select unhex(left(sha256(concat($key, sha256(concat_ws(
+        chr(0), $key, subject_kind, subject_key, channel, purpose, act, epoch_us(occurred_at), source,
+        coalesce(evidence, '')
+    )))), 32)) from batch
 """
 
 
@@ -86,9 +88,10 @@ class Consents:
     """Appends to the ledger and reads what follows from it."""
 
     def __init__(
-        self, database: Database, sealing: Sealing, audit: Audit, clock: Callable[[], datetime]
+        self, database: Database, key: bytes, sealing: Sealing, audit: Audit, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
+        self._key = key.hex()
         self._sealing = sealing
         self._audit = audit
         self._clock = clock
@@ -114,7 +117,7 @@ class Consents:
         with duckdb.connect(config=_NO_DOWNLOADS) as engine:
             for batch in parts(batches):
                 lines = batch.select(LEDGER.names)
-                new += self._append(lines, _hashes(engine, lines), run_id)
+                new += self._append(lines, _hashes(engine, lines, self._key), run_id)
         return new
 
     def stream_records(
@@ -273,9 +276,9 @@ def ledger_batch(entries: Sequence[LedgerEntry]) -> pa.RecordBatch:
     )
 
 
-def _hashes(engine: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> list[bytes]:
+def _hashes(engine: duckdb.DuckDBPyConnection, batch: pa.RecordBatch, key: str) -> list[bytes]:
     engine.register("batch", pa.table(batch))
-    return [row[0] for row in engine.execute(_HASH).fetchall()]
+    return [row[0] for row in engine.execute(_HASH, {"key": key}).fetchall()]
 
 
 def _known(connection: sa.Connection, hashes: Sequence[bytes]) -> set[bytes]:

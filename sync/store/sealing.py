@@ -2,8 +2,7 @@
 
 Lives here: the form of a sealed value and who can open it. Must not: which columns hold one (`encryption` lists them).
 
-A sealed value is bound to its place: a row's value that somebody copies into another row, table or destination does not
-open there. Its head names the key, so that two keys can be in use while one takes over from the other. In a column of
+A sealed value is bound to its place: what somebody copies to another person, table or destination does not open there. Its head names the key, so that two keys can be in use while one takes over from the other. In a column of
 text it is written in base64, and begins with "SEAL".
 
 Decision. Each opened store seals under a subkey of its own, made from the key and eight random bytes that stand in the

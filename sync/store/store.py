@@ -56,7 +56,7 @@ class Store:
         self.audit = Audit(database, keys.derived("audit"), clock)
         self.baselines = Baselines(database, sealing)
         self.destinations = Destinations(database, self.audit, clock)
-        self.consents = Consents(database, sealing, self.audit, clock)
+        self.consents = Consents(database, keys.derived("consent entries"), sealing, self.audit, clock)
         self.plans = Plans(database, self.audit)
         self.outbox = Outbox(database, sealing, self.audit, clock)
         self.inbox = Inbox(database, sealing, clock)
