@@ -29,25 +29,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams(for_machines=as_json or "--csv" in given)
     told: list[int] = []  # the signal that ended us, if one did
     try:
-        with _terminated_like_interrupted(told):
+        with _stopping(told):
             code = _run(given or ["--help"])
         sys.stdout.flush()
     except SegueError as error:
         return _tell(error, error.exit_code, as_json=as_json)
     except KeyboardInterrupt:
-        return TERMINATED if told else INTERRUPTED
+        return _stopped(told)
     except (BrokenPipeError, SystemExit):
         # Of ours nothing raises SystemExit; typer turns a broken pipe into one.
         _let_go_of_stdout()
         return BROKEN_PIPE
     except Exception as error:  # the edge of the program: whatever comes becomes one paragraph and a code
         if told or is_interrupt(error):  # a library that was interrupted in its midst may call it anything
-            return TERMINATED if told else INTERRUPTED
+            return _stopped(told)
         if os.environ.get("SEGUE_TRACEBACK"):
             raise
         unforeseen = as_ours(error)
         return _tell(unforeseen, unforeseen.exit_code, as_json=as_json)
-    return TERMINATED if told else code  # typer makes 130 of either
+    return _stopped(told) if told else code  # typer makes 130 of either
 
 
 def _prepare_streams(*, for_machines: bool) -> None:
@@ -67,18 +67,29 @@ def _prepare_streams(*, for_machines: bool) -> None:
 
 
 @contextmanager
-def _terminated_like_interrupted(told: list[int]) -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that half a snapshot goes away and a lease is given back."""
+def _stopping(told: list[int]) -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that half a snapshot goes away and a lease is given back; `told` says which.
+
+    Where Ctrl-C is ignored, as in what a shell starts behind itself, it stays so.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         told.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped(told: Sequence[int]) -> int:
+    return TERMINATED if signal.SIGTERM in told else INTERRUPTED
 
 
 def _tell(error: SegueError, code: int, *, as_json: bool) -> int:
