@@ -125,9 +125,6 @@ class Job:
         account = self.connector.check()
         self._refuse_another_audience(account)
         self._record_consents(report)
-        self._settle_doubts(
-            lease, report
-        )  # before the pull, which would take a move of ours for the person's own
         with report.phase("pull"):
             pulling = Pulling(job=self, lease=lease, report=report, progress=progress)
             pulling.pull(full=full, override=override, seconds=seconds)
@@ -142,6 +139,7 @@ class Job:
     def plan(self, lease: Lease, report: Report, progress: Progress) -> Plan:
         """Look, then compare the current snapshot with what the destination confirmed, and store the plan."""
         account = self.look(lease, report, progress)
+        self._settle_doubts(lease, report)
         owned = self.store.destinations.owned(self.destination, "field")
         refuse_foreign_fields(self.mapping.schema(), account, owned)
         self._forget_deleted(lease, account, report)
@@ -181,6 +179,7 @@ class Job:
         """Look, then plan what takes a run back. Nothing of it is stored: `rollback` does, when somebody said so."""
         source = self._plan_of(run_id)
         account = self.look(lease, report, progress)
+        self._settle_doubts(lease, report)
         progress("comparing", 0.5)
         with self._working_file() as desired:
             undoing = undo(source, self.store, desired)

@@ -192,10 +192,19 @@ class Pulling:
     def _moved(self, elsewhere: Mapping[int, RemoteContact]) -> Mapping[int, RemoteContact]:
         """Leave those who were seen at an address, by the key of that, where nobody is now.
 
-        A move of our own left nothing behind there, or somebody else is there.
+        A move of our own left nothing behind there, or somebody else is there; or nobody has heard of it yet.
         """
-        states = self.job.store.destinations.states(self._name, elsewhere)
-        left_behind = {key: contact for key, contact in elsewhere.items() if key in states}
+        keys, states = self.job.store.keys, self.job.store.destinations.states(self._name, elsewhere)
+        new = [keys.address_key(contact.address) for contact in elsewhere.values()]
+        ours = {
+            keys.address_key(row.change().previous_address or row.address): row.address_key
+            for row in self.job.store.outbox.arrivals_at(self._name, new)
+        }
+        left_behind = {
+            key: contact
+            for key, contact in elsewhere.items()
+            if key in states and ours.get(key) != keys.address_key(contact.address)
+        }
         addresses = self._whereabouts.addresses(list(left_behind))
         read = self.job.connector.read(list(addresses.values()))
         found = dict(zip(addresses, read, strict=True))

@@ -31,6 +31,7 @@ def enqueue(
     the last row is in, the plan counts as planned and nothing of it is sent: killed here, it starts anew.
     """
     stale = 0
+    urged = store.outbox.urged(plan.destination)
 
     def fresh() -> Iterator[pa.RecordBatch]:
         nonlocal stale
@@ -48,9 +49,9 @@ def enqueue(
             before, after = _values(steps, "before_hash"), _values(steps, "after_hash")
             places = []
             for place, (operation, now) in enumerate(zip(operations, map(hashes.get, keys), strict=True)):
-                # A withdrawal does not go stale: an opt-out is sent until the ESP shows it.
+                # A withdrawal does not go stale: an opt-out is sent until the ESP shows it, and once at a time.
                 if operation == Operation.OPT_OUT:
-                    if states.get(address_keys[place]) not in LEFT:
+                    if states.get(address_keys[place]) not in LEFT and address_keys[place] not in urged:
                         places.append(place)
                 elif now == before[place]:
                     places.append(place)

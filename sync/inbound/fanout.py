@@ -37,14 +37,15 @@ def fan_out(
         for person, text in confirmed.items():
             address = ContactState.parse(text).address
             whose[store.keys.address_key(address)] = (person, address)
-        records = store.consents.records({*whose, *persons})
+        # Asked before the states: what is confirmed in between is among those.
+        arriving = {row.address_key: row.contact_key for row in store.outbox.arrivals_at(destination, whose)}
+        whose |= {key: (person, whose[key][1]) for key, person in arriving.items()}
+        records = store.consents.records({*whose, *(person for person, _ in whose.values())})
         gone = {
             key: (person, address, key)
             for key, (person, address) in whose.items()
             if effective(merge_all(records.get(each, NOTHING_RECORDED) for each in (key, person))) in LEFT
         }
-        # Asked first: what is confirmed in between is among the states then.
-        arriving = {row.address_key for row in store.outbox.arrivals_at(destination, list(gone))}
         states = store.destinations.states(destination, gone)
         rows = [row for key, row in gone.items() if key in arriving or states.get(key) in MAILABLE]
         if count := store.outbox.urge(destination, rows) if rows else 0:

@@ -13,7 +13,7 @@ A claim is durable before anything of it is sent: what was claimed and not settl
 gives it to whoever plans next.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -219,6 +219,17 @@ class Outbox:
             sealed = seal_changes(self._sealing, destination, columns)
             return insert_columns(connection, outbox, sealed, same, on_conflict=None)
 
+    def urged(self, destination: str) -> set[int]:
+        """Give the keys of the addresses that are opted out by what `urge` put in, and still there."""
+        there = sa.select(outbox.c.address_key).where(
+            outbox.c.destination == destination,
+            outbox.c.rank == 0,
+            outbox.c.step == STEP[Operation.OPT_OUT.value],
+            outbox.c.plan_id == URGENT,
+        )
+        with self._database.read() as connection:
+            return set(connection.scalars(there))
+
     def urgent(self, destination: str, limit: int) -> list[OutboxRow]:
         """Give opt-outs that `urge` put in and whose time has come, whoever holds the lease or has claimed them."""
         first = sa.and_(outbox.c.destination == destination, outbox.c.plan_id == URGENT, outbox.c.rank == 0)
@@ -280,7 +291,7 @@ class Outbox:
             limit=limit,
         )
 
-    def arrivals_at(self, destination: str, address_keys: Sequence[int]) -> list[OutboxRow]:
+    def arrivals_at(self, destination: str, address_keys: Collection[int]) -> list[OutboxRow]:
         """Give the rows that may just be making somebody at these addresses, or moving them there, or have done so.
 
         What was never handed out is not among them: it passes the gate first.
