@@ -284,6 +284,7 @@ class WithheldReason(StrEnum):
     HOLD_OUT = "hold_out"
     OVER_BUDGET = "over_budget"
     REJECTED_BEFORE = "rejected_before"
+    AGREED_SINCE = "agreed_since"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ SENTENCES: Mapping[WithheldReason, str] = {
     WithheldReason.HOLD_OUT: "is in the hold-out group",
     WithheldReason.OVER_BUDGET: "did not fit into the budget",
     WithheldReason.REJECTED_BEFORE: "was refused by the ESP with this very content; see `segue rejected`",
+    WithheldReason.AGREED_SINCE: "has agreed since the opt-out was put in",
 }
 
 _STATE_WITHHOLDS = {
@@ -91,7 +92,8 @@ def decide(
 class Standing:
     """What is known of one contact at the moment of packing: consent of person and address, and the ESP's own view.
 
-    `basis` stands in for a grant where the law of the contact's country asks for none.
+    `basis` stands in for a grant where the law of the contact's country asks for none. `urged` says that an opt-out
+    is of no plan, but was put in when they left, which may be long ago.
     """
 
     record: ConsentRecord
@@ -99,6 +101,7 @@ class Standing:
     grant: Grant | None
     regime: Regime = Regime.OPT_IN
     basis: Grant | None = None
+    urged: bool = False
 
 
 def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
@@ -108,12 +111,15 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
 
     A create states `subscribed` only on an evidenced grant newer than every withdrawal, or on the law of a country
     that asks for none and of whom nothing was ever recorded; and `pending` where the audience confirms by mail.
-    Whoever has left at the ESP comes back by its own form alone. An opt-out and the removal of a tag always pass.
+    Whoever has left at the ESP comes back by its own form alone. The removal of a tag always passes, and an opt-out
+    unless it waited until they said yes again: it would end what they have just begun, and no shop could mend that.
     """
     match change.operation:
         case Operation.UNTAG:
             return change
         case Operation.OPT_OUT:
+            if standing.urged and effective(standing.record) is ConsentState.SUBSCRIBED:
+                return _withheld(WithheldReason.AGREED_SINCE)
             return replace(change, consent=ConsentState.UNSUBSCRIBED)
         case Operation.CREATE:
             decided = verdict(standing.record, standing.regime)

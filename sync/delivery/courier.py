@@ -33,7 +33,7 @@ from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatu
 from ...core.regimes import ConsentConfig
 from ..gate import Standing, admit, basis_in, certify, of_former
 from ..store.consents import LedgerEntry
-from ..store.outbox import OutboxRow
+from ..store.outbox import URGENT, OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
 
@@ -168,6 +168,7 @@ class Courier:
                 ),
                 regime=regime,
                 basis=basis_in(country, regime, self._clock()),
+                urged=row.plan_id == URGENT,
             )
             answer = admit(change, standing, double_opt_in=self._double_opt_in)
             if isinstance(answer, Change):

@@ -51,7 +51,8 @@ def enqueue(
             for place, (operation, now) in enumerate(zip(operations, map(hashes.get, keys), strict=True)):
                 # A withdrawal does not go stale: an opt-out is sent until the ESP shows it, and once at a time.
                 if operation == Operation.OPT_OUT:
-                    if states.get(address_keys[place]) not in LEFT and address_keys[place] not in urged:
+                    there = states.get(address_keys[place]) not in LEFT
+                    if there and (keys[place], address_keys[place]) not in urged:
                         places.append(place)
                 elif now == before[place]:
                     places.append(place)

@@ -219,16 +219,16 @@ class Outbox:
             sealed = seal_changes(self._sealing, destination, columns)
             return insert_columns(connection, outbox, sealed, same, on_conflict=None)
 
-    def urged(self, destination: str) -> set[int]:
-        """Give the keys of the addresses that are opted out by what `urge` put in, and still there."""
-        there = sa.select(outbox.c.address_key).where(
+    def urged(self, destination: str) -> set[tuple[int, int]]:
+        """Give who is opted out by what `urge` put in and is still there, as (contact key, address key)."""
+        there = sa.select(outbox.c.contact_key, outbox.c.address_key).where(
             outbox.c.destination == destination,
             outbox.c.rank == 0,
             outbox.c.step == STEP[Operation.OPT_OUT.value],
             outbox.c.plan_id == URGENT,
         )
         with self._database.read() as connection:
-            return set(connection.scalars(there))
+            return {(row.contact_key, row.address_key) for row in connection.execute(there)}
 
     def urgent(self, destination: str, limit: int) -> list[OutboxRow]:
         """Give opt-outs that `urge` put in and whose time has come, whoever holds the lease or has claimed them."""

@@ -150,12 +150,19 @@ def test_an_update_states_no_consent_and_spares_who_left(standing: Standing, ope
 
 
 @given(standings)
-def test_an_opt_out_and_an_untag_always_pass(standing: Standing) -> None:
+def test_the_opt_out_of_a_plan_and_an_untag_always_pass(standing: Standing) -> None:
     out = admit(_change(Operation.OPT_OUT), standing, double_opt_in=True)
     assert isinstance(out, Change)
     assert out.consent is ConsentState.UNSUBSCRIBED
     untag = _change(Operation.UNTAG, tags=("segue: VIP",))
     assert admit(untag, standing, double_opt_in=True) is untag
+
+
+@given(standings)
+def test_an_opt_out_that_waited_ends_no_newer_yes(standing: Standing) -> None:
+    waited = dataclasses.replace(standing, urged=True)
+    out = admit(_change(Operation.OPT_OUT), waited, double_opt_in=True)
+    assert isinstance(out, Outcome) is (effective(standing.record) is ConsentState.SUBSCRIBED)
 
 
 @pytest.mark.parametrize(

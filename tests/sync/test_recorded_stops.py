@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,25 @@ def test_who_is_no_customer_and_leaves_by_the_shops_own_consents_is_opted_out(sh
         "eve@shop.example": "unsubscribed",
         "dan@shop.example": "subscribed",
     }
+    assert shop.run().writes == 0
+
+
+def test_an_opt_out_that_waited_until_they_agreed_again_is_not_sent(shop: Shop) -> None:
+    """Sent, it would be an unsubscribe that nobody but their own visit to the ESP's form could mend."""
+    shop.stock(2)
+    shop.run()
+    now = utc_now()
+    shop.acts = [{"contact_id": "c00000", "act": "withdrawal", "at": now - timedelta(minutes=2)}]
+    shop.build()
+    with ExitStack() as stack:
+        job = shop.job(stack)
+        with recorded(job, "pull") as (_, report):
+            job._record_consents(report)
+    assert urged(shop) == [ADDRESS]
+    shop.acts += [{"contact_id": "c00000", "act": "grant", "at": now, "evidence": '{"form": "checkout"}'}]
+    shop.build()
+    assert shop.run().tally.outcomes == {("opt_out", "withheld"): 1}
+    assert shop.members()[ADDRESS]["status"] == "subscribed"
     assert shop.run().writes == 0
 
 
