@@ -104,7 +104,7 @@ class Standing:
     urged: bool = False
 
 
-def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
+def admit(
     change: Change, standing: Standing, *, double_opt_in: bool
 ) -> Change | Outcome:
     """Let a change through, with the consent it may state, or say why it is withheld.
@@ -122,16 +122,7 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
                 return _withheld(WithheldReason.AGREED_SINCE)
             return replace(change, consent=ConsentState.UNSUBSCRIBED)
         case Operation.CREATE:
-            decided = verdict(standing.record, standing.regime)
-            if decided.state is not ConsentState.SUBSCRIBED:
-                return _withheld(_STATE_WITHHOLDS[decided.state])
-            if standing.remote is not None and standing.remote in LEFT:
-                return _withheld(_STATE_WITHHOLDS[standing.remote])
-            grant = standing.basis if decided.act is None else standing.grant
-            if grant is None:
-                return _withheld(WithheldReason.NO_GRANT)
-            consent = ConsentState.PENDING if double_opt_in else ConsentState.SUBSCRIBED
-            return replace(change, consent=consent, grant=grant)
+            return _raised(change, standing, double_opt_in=double_opt_in)
         case Operation.UPDATE | Operation.READDRESS:
             state = effective(standing.record, standing.regime)
             if state in LEFT:
@@ -139,6 +130,20 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
             if standing.remote not in MAILABLE:
                 return _withheld(_STATE_WITHHOLDS.get(standing.remote or state, WithheldReason.NO_GRANT))
             return change
+
+
+def _raised(change: Change, standing: Standing, *, double_opt_in: bool) -> Change | Outcome:
+    """Let a create state the consent that its contact gave: the one change that raises anybody."""
+    decided = verdict(standing.record, standing.regime)
+    if decided.state is not ConsentState.SUBSCRIBED:
+        return _withheld(_STATE_WITHHOLDS[decided.state])
+    if standing.remote is not None and standing.remote in LEFT:
+        return _withheld(_STATE_WITHHOLDS[standing.remote])
+    grant = standing.basis if decided.act is None else standing.grant
+    if grant is None:
+        return _withheld(WithheldReason.NO_GRANT)
+    consent = ConsentState.PENDING if double_opt_in else ConsentState.SUBSCRIBED
+    return replace(change, consent=consent, grant=grant)
 
 
 def certify(changes: Sequence[Change]) -> None:
