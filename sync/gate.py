@@ -104,7 +104,7 @@ class Standing:
     urged: bool = False
 
 
-def admit(
+def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
     change: Change, standing: Standing, *, double_opt_in: bool
 ) -> Change | Outcome:
     """Let a change through, with the consent it may state, or say why it is withheld.
