@@ -219,7 +219,7 @@ def hear(life: Life, address: str) -> None:
     headers = form | signed(body, secret=SIGNING, at=now)
     assert requests.post(door, data=body, headers=headers, timeout=10).status_code == 200
     deadline = monotonic() + PATIENCE
-    while "webhook" not in {row["who"] for row in json.loads(life.segue("audit show --json"))}:
+    while "webhooks of newsletter" not in {row["who"] for row in json.loads(life.segue("audit show --json"))}:
         assert monotonic() < deadline
 
 

@@ -19,10 +19,10 @@ EXAMPLES, BUDGET = 10, 60  # programmes: as Segue is, and until a planted mistak
 STEPS = 5  # in each, beside those that all begin and end with
 # Where a mistake is found soon, in fewer than ten programmes: each takes some seconds.
 SEEDS = {
-    "status_sent_on_update": 3,
-    "archived_treated_as_missing": 3,
     "lost_create_resent_blindly": 1,
     "transport_retry_of_old_bytes": 1,
+    "polled_state_taken_as_evidence": 4,
+    "unmapped_opt_out_ignored": 7,
 }
 
 
