@@ -17,7 +17,7 @@ from ..core.errors import DataError, StoreError
 from ..core.model import ContactState
 from ..core.snapshot import Snapshot, current
 from .gate import reason_in_words
-from .ledger.desk import find, normal
+from .ledger.desk import find
 from .ledger.desk import view as consent_of
 from .planning.plan_files import attach
 from .store.consents import LedgerEntry
@@ -52,6 +52,7 @@ class ContactView:
 
 def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> ContactView:
     """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
+    person = find(project, store, snapshot, who)
     with duckdb.connect() as con:
         for table in ("profiles", "segments", "groups", "recommendations"):
             con.execute(
@@ -62,24 +63,20 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
             found: list[dict[str, Any]] = con.sql(query, params=list(values)).to_arrow_table().to_pylist()
             return found
 
-        profiles = rows(
-            "SELECT * FROM profiles WHERE contact_id = $1 OR email = $2 ORDER BY 1", who, normal(who)
-        )
-        if not profiles:
+        if not person.contacts:
             raise DataError(
                 "No contact has this id or address in the current snapshot."
                 " `segue sql 'select contact_id from profiles'` lists who is there; `segue identity report` who was merged."
             )
-        traits = profiles[0]
-        contact_id = traits["contact_id"]
+        contact_id = min(person.contacts)
+        (traits,) = rows("SELECT * FROM profiles WHERE contact_id = $1", contact_id)
         segments = rows("SELECT segment FROM segments WHERE contact_id = $1 ORDER BY 1", contact_id)
         groups = rows("SELECT group_name, segment FROM groups WHERE contact_id = $1 ORDER BY 1", contact_id)
         recommended = rows(
             "SELECT * EXCLUDE (contact_id) FROM recommendations WHERE contact_id = $1 ORDER BY recommendation, slot",
             contact_id,
         )
-    contact_key = store.keys.contact_key(contact_id)
-    person = find(project, store, snapshot, contact_id)
+    contact_key = person.contacts[contact_id]
     known = consent_of(project, store, person)
     return ContactView(
         contact_id=contact_id,
@@ -100,21 +97,17 @@ def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> Contac
     )
 
 
-def keys_of(state_folder: Path, store: Store, who: str) -> list[int]:
+def keys_of(project: Project, store: Store, who: str) -> list[int]:
     """Give the keys under which the store may know a person, named by contact id or address.
 
-    Who is in the current snapshot is known by id and address; who is not, by what was typed.
+    What was typed is one of them, whether or not anybody has it.
     """
-    keys = {store.keys.contact_key(who), store.keys.address_key(normal(who))}
-    with suppress(StoreError), duckdb.connect() as con:
-        profiles = current(state_folder).table("profiles")
-        query = (
-            f"SELECT contact_id, email FROM read_parquet('{profiles}') WHERE contact_id = $1 OR email = $2"
-        )
-        for contact_id, email in con.execute(query, [who, normal(who)]).fetchall():
-            keys.add(store.keys.contact_key(contact_id))
-            if email:
-                keys.add(store.keys.address_key(email))
+    snapshot: Snapshot | None = None
+    with suppress(StoreError):
+        snapshot = current(project.state_folder)
+    keys = {store.keys.contact_key(who.strip())}
+    with suppress(DataError):
+        keys.update(find(project, store, snapshot, who).subjects)
     return sorted(keys)
 
 

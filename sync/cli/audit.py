@@ -51,7 +51,7 @@ def show(  # each narrows down
     loaded = load_project(project)
     with Store.of(loaded) as store:
         rows = store.audit.show(
-            keys=keys_of(loaded.state_folder, store, who) if who else (),
+            keys=keys_of(loaded, store, who) if who else (),
             run_id=run,
             destination=destination,
             since=since.replace(tzinfo=UTC) if since else None,

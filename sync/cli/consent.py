@@ -273,6 +273,7 @@ def _record(
     as_json: bool,
 ) -> None:
     from ...core.config import load_project
+    from ...core.consent import ConsentAct
     from ...core.errors import ConfigError
     from ..ledger.desk import find, normal, record_act, refuse_act
     from ..store.audit import acting, somebody
@@ -288,7 +289,7 @@ def _record(
         refuse_act(act, evidence=proof, at=moment, now=now)
         names = [who.strip()], [normal(who)]
         lifted = 0
-        if (erased_at := store.tombstones.erased_at(*names)) is not None:
+        if (erased_at := store.tombstones.erased_at(*names)) is not None and act is not ConsentAct.WITHDRAWAL:
             if not erased:
                 raise ConfigError(
                     f"This person was erased on {erased_at:%Y-%m-%d}, and nothing more is recorded of them. If they"
@@ -310,7 +311,8 @@ def _record(
     output.json(done)
     if lifted:
         output.say("The erasure is over: data that names them is taken in again.", style="yellow")
-    output.say(f"The {act} is recorded. {done.state}: {done.why}", style="bold")
+    said = f"The {act} is recorded" if done.new else "Nothing new is recorded"
+    output.say(f"{said}. {done.state}: {done.why}", style="bold")
     _say_opt_outs(output, done.opt_outs)
 
 

@@ -40,7 +40,7 @@ def forget(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase somebody here and at every destination, for good, and give a receipt. Safe to kill and to repeat."""
+    """Erase somebody here and at every destination, and give a receipt. It cannot be undone; safe to kill and to repeat."""
     from ...core.config import load_project
     from ...core.errors import ConfigError
     from ..rights import erasure
@@ -75,7 +75,7 @@ def forget(
 def _show(output: Output, loaded: "Project", store: "Store", found: dict[str, Any]) -> None:
     output.json({"erased": False, **found, "unfinished": len(store.erasures.unfinished())})
     output.say(
-        f"This would erase {found['contacts']:,} contacts with {found['addresses']:,} addresses, for good:",
+        f"This would erase {found['contacts']:,} contacts with {found['addresses']:,} addresses:",
         style="bold",
     )
     for name, side in found["destinations"].items():

@@ -1,7 +1,7 @@
 """The consent ledger for people: all that it holds of somebody and why it says what it says, and acts at the desk.
 
 Whether somebody may be mailed is `core.consent`'s to say; here it is put into words. Files go in and out in
-`ledger_files`. An act at the desk ends in the ledger as any other does, and a withdrawal in all outboxes at once.
+`ledger.files`. An act at the desk ends in the ledger as any other does, and a withdrawal in all outboxes at once.
 """
 
 import json
@@ -64,9 +64,11 @@ _STOPS: Final = frozenset({ConsentAct.WITHDRAWAL, ConsentAct.SUPPRESSION})
 class Person:
     """Somebody, as far as data and store know them. `contacts` are those of the data by id; `addresses` are by key.
 
-    `here` is the address that counts, the data's or the one asked for; the others are where destinations have them.
+    `here` is the address that counts, the data's or the one asked for; the others are where destinations have them,
+    and those of whoever else was found. `named` is what was asked for, as it was typed.
     """
 
+    named: str
     contacts: Mapping[str, int]
     former: frozenset[int]  # contacts that the data has no longer
     here: int | None
@@ -131,14 +133,13 @@ def find(project: Project, store: Store, snapshot: Snapshot | None, who: str) ->
     """Find somebody by contact id or address. Raises DataError for an id that neither data nor ledger knows."""
     who = who.strip()
     contacts: dict[str, int] = {}
-    email: str | None = normal(who) if "@" in who else None
+    asked: str | None = normal(who) if "@" in who else None
     country: set[str | None] = set()
-    typed = {store.keys.address_key(email): email} if email else {}
-    rows = _profiles(snapshot, "p.contact_id = $1 OR p.email = $2", who, email or who)
+    typed = {store.keys.address_key(asked): asked} if asked else {}
+    rows = _profiles(snapshot, "p.contact_id = $1 OR p.email = $2", who, asked or who)
     former: set[int] = set()
-    if (
-        not rows and typed
-    ):  # of nobody in the data: perhaps of whom we wrote there, or who moved there by themselves
+    # An address of nobody in the data is perhaps of whom we wrote there, or who moved there by themselves.
+    if not rows and typed:
         for destination in project.destinations:
             former |= set(store.destinations.written_for(destination, typed).values())
         known = (
@@ -150,15 +151,17 @@ def find(project: Project, store: Store, snapshot: Snapshot | None, who: str) ->
         former = {store.keys.contact_key(who)}
     for row in rows:
         contacts[row["contact_id"]] = store.keys.contact_key(row["contact_id"])
-        email = row["email"] or email
         country.add(row["country"])
-    here = store.keys.address_key(email) if email else None
-    addresses = typed | ({here: email} if here is not None and email else {})
+    emails = [row["email"] for row in rows if row["email"]]
+    theirs = asked if asked in emails or not emails else emails[0]
+    here = store.keys.address_key(theirs) if theirs else None
+    addresses = typed | {store.keys.address_key(email): email for email in emails}
     for destination in project.destinations:
         for text in store.baselines.payloads(destination, [*contacts.values(), *former]).values():
             address = ContactState.parse(text).address
             addresses[store.keys.address_key(address)] = address
     found = Person(
+        named=who,
         contacts=contacts,
         former=frozenset(former),
         here=here,
@@ -239,7 +242,9 @@ def record_act(  # noqa: PLR0913  # what, of whom, when, how proved, by whom
         install(con, store, snapshot)
         con.register("consents", pa.Table.from_pylist(rows, schema=_CONSENTS))
         new = take_over(store, con, now=now, run_id=run_id)
-    entry = ConsentEntry(act=act, occurred_at=at, source=DESK, evidence=proof)
+    # Of who was erased it is kept that they left, and not what proves it.
+    erased_at = store.tombstones.erased_at([person.named, *person.contacts], person.addresses.values())
+    entry = ConsentEntry(act=act, occurred_at=at, source=DESK, evidence={} if erased_at else proof)
     new += store.consents.append(
         [LedgerEntry(subject_key=key, subject_kind="contact", entry=entry) for key in person.former],
         run_id=run_id,

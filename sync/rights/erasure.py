@@ -1,4 +1,4 @@
-"""Erases a person: at every destination by its own call, here in all tables and files, and for good by tombstones.
+"""Erases a person: at every destination by its own call, here in all tables and files, and out of every build by tombstones.
 
 Lives here: the order of the steps, and what of them is done. Must not: ask for a person's word, or print.
 
@@ -78,7 +78,8 @@ def resume(project: Project, store: Store, erasure: Erasure) -> Erasure:
     _hold(store, subject, erasure.requested_at)
     steps: dict[str, dict[str, Any]] = dict(erasure.receipt["steps"])
     receipt: dict[str, Any] = {**erasure.receipt, "steps": steps}
-    others = sorted(store.erasures.count_rows(subject).keys() - project.destinations.keys())
+    known = store.erasures.count_rows(subject).keys() | steps.keys() - {_HERE}
+    others = sorted(known - project.destinations.keys())  # also one that was removed while its part waited
     todo: list[tuple[str, Callable[[], Mapping[str, Any]]]] = [
         *((name, partial(_at_destination, project, store, subject, name)) for name in project.destinations),
         *((name, partial(_at_former_destination, store, subject, name)) for name in others),

@@ -27,7 +27,7 @@ def count(store: Store, subject: Subject) -> int:
     """Count the rows about a person in the files of all plans."""
     return sum(
         _count(Path(manifest[name]), manifest, keys, subject, store)
-        for _, manifest in store.erasures.plans()
+        for _, manifest in store.plans.manifests()
         for _, name, keys, _ in _FILES
     )
 
@@ -35,7 +35,7 @@ def count(store: Store, subject: Subject) -> int:
 def rows_of(store: Store, subject: Subject) -> list[dict[str, Any]]:
     """Give what plans mean to do with a person, or withhold from them: the plan's id, and the row without keys."""
     found: list[dict[str, Any]] = []
-    for plan_id, manifest in store.erasures.plans():
+    for plan_id, manifest in store.plans.manifests():
         for table, name, keys, _ in _FILES:
             if not (path := Path(manifest[name])).exists():
                 continue
@@ -56,7 +56,7 @@ def forget(store: Store, subject: Subject, folder: Path) -> int:
     """
     removed = 0
     named: set[str] = set()
-    for plan_id, manifest in store.erasures.plans():
+    for plan_id, manifest in store.plans.manifests():
         now = dict(manifest)
         for table, name, keys, order in _FILES:
             path = Path(manifest[name])
@@ -71,7 +71,7 @@ def forget(store: Store, subject: Subject, folder: Path) -> int:
                 now[name] = str(freeze(con, table, order, path.parent, file_key, store.sealing))
             removed += rows
         if now != manifest:
-            store.erasures.rewrite_plan(plan_id, now)
+            store.plans.rewrite(plan_id, now)
         named |= {now[name] for _, name, _, _ in _FILES}
     for path in folder.glob("*/*.parquet*"):  # what was written anew, and what a killed run was at work on
         if str(path) not in named:

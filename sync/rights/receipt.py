@@ -42,7 +42,7 @@ def as_text(erasure: Erasure, project: str) -> str:
         f"Requested: {_time(erasure.requested_at)}, by {receipt['requested_by']}",
         f"Finished: {_time(finished) if finished else 'no, a part of it waits'}",
         "",
-        f"{receipt['tombstones']} keyed hashes were made by which the person is kept out for good.",
+        f"{receipt['tombstones']} keyed hashes were made by which the person is kept out, until `segue consent release --erased`.",
     ]
     for name, step in receipt["steps"].items():
         lines += ["", *_step(name, step)]

@@ -35,7 +35,7 @@ def purge(project: Project, store: Store, *, now: datetime, dry_run: bool) -> di
 
 def _drop_unnamed(store: Store, folder: Path, before: datetime) -> int:
     """Remove the files of plans that are gone; younger ones may be of a plan that is just made."""
-    named = {manifest.get(name) for _, manifest in store.erasures.plans() for name in _FILES}
+    named = {manifest.get(name) for _, manifest in store.plans.manifests() for name in _FILES}
     gone = [
         path
         for path in folder.glob("*/*-*.parquet")

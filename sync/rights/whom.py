@@ -26,7 +26,11 @@ def whom(project: Project, store: Store, who: str) -> Subject:
     """
     snapshot = newest(project)
     person = find(project, store, snapshot, who)
-    ids = set(person.contacts) or ({who.strip()} if "@" not in who else set[str]())
+    ids = set(person.contacts)
+    named = store.keys.contact_key(person.named)
+    # An id may look like an address: of whom the data has no longer, the ledger tells which it is.
+    if not ids and ("@" not in person.named or store.consents.records([named])):
+        ids = {person.named}
     addresses = set(person.addresses.values())
     if snapshot is not None:
         ids |= _merged(snapshot, ids) | _sharing(snapshot, addresses)

@@ -29,7 +29,6 @@ from .schema import (
     erasure,
     inbox,
     outbox,
-    plan,
     pulled_value,
     rejection,
     remote,
@@ -253,18 +252,6 @@ class Erasures:
             for row in rows:
                 place = (inbox.name, row.destination, row.name_hash.hex())
                 yield row.id, row.destination, row.content_type, self._sealing.unseal(row.body, *place)
-
-    def plans(self) -> list[tuple[str, dict[str, Any]]]:
-        """Give the manifests of all plans by their ids."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(plan.c.plan_id, plan.c.manifest)).all()
-        return [(row.plan_id, json.loads(row.manifest)) for row in rows]
-
-    def rewrite_plan(self, plan_id: str, manifest: Mapping[str, Any]) -> None:
-        """Store which files a plan has now."""
-        text = json.dumps(manifest, ensure_ascii=False, sort_keys=True)
-        with self._database.write() as connection:
-            connection.execute(sa.update(plan).where(plan.c.plan_id == plan_id).values(manifest=text))
 
     def forget_log(self) -> None:
         """Have SQLite empty its log, in which what was removed may still be."""

@@ -97,6 +97,19 @@ class Plans:
         with self._database.write() as connection:
             connection.execute(sa.update(plans).where(plans.c.plan_id == plan_id).values(status=status.value))
 
+    def manifests(self) -> list[tuple[str, dict[str, Any]]]:
+        """Give the manifests of all plans, with their ids."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(plans.c.plan_id, plans.c.manifest)).all()
+        return [(row.plan_id, json.loads(row.manifest)) for row in rows]
+
+    def rewrite(self, plan_id: str, manifest: Mapping[str, Any]) -> None:
+        """Store which files a plan has now."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(plans).where(plans.c.plan_id == plan_id).values(manifest=_to_json(manifest))
+            )
+
     def _first(self, query: sa.Select[Any]) -> StoredPlan | None:
         return next(iter(self._all(query.limit(1))), None)
 

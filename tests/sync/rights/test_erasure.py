@@ -1,6 +1,7 @@
 """Erasure: nobody and nothing of them is left, anywhere, and they cannot come back."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from segue.core.config import Project, load_project
 from segue.core.consent import ConsentState, effective
 from segue.core.model import Engagement, EngagementKind, RemoteContact
 from segue.core.snapshot import current, history
-from segue.sync import jobs
+from segue.sync import contact, jobs
 from segue.sync.inbound.observing import observe
+from segue.sync.ledger.desk import find
 from segue.sync.rights import erasure, plans
 from segue.sync.rights.access import held_of
 from segue.sync.rights.receipt import as_json, as_text
@@ -26,7 +28,8 @@ from segue.sync.store.inbox import Message
 from segue.sync.store.pulled import PulledValue
 from segue.sync.store.store import Store
 
-from ...shop import AS_OF, Shop
+from ...acceptance.ugly_shop import Ended, segue
+from ...shop import AS_OF, Customer, Shop
 
 ADA, NAME = "c00001@shop.example", "Lovelace"
 
@@ -63,6 +66,13 @@ def stocked(shop: Shop) -> Shop:
 def forget(shop: Shop, who: str = ADA) -> Erasure:
     with opened(shop) as (project, store):
         return erasure.erase(project, store, whom(project, store, who), who="the officer")
+
+
+def desk(shop: Shop, *words: str, code: int = 0) -> Ended:
+    """Say something at the desk, as a command."""
+    done = segue("consent", *words, "--json", "--project", shop.folder)
+    assert done.code == code, done.out + done.err
+    return done
 
 
 def left_in_files(shop: Shop, *words: str) -> list[Path]:
@@ -343,3 +353,86 @@ def test_a_snapshot_without_the_person_is_still_current(shop: Shop) -> None:
     with opened(shop) as (project, _):
         assert current(project.state_folder).rows("profiles") == 2
         assert current(project.state_folder).as_of == AS_OF
+
+
+def test_an_account_that_left_segue_yml_while_its_part_waited_keeps_no_erasure_open(shop: Shop) -> None:
+    stocked(shop)
+    shop.sandbox.emulator.faults.arm([Fault(kind=FaultKind.UNAVAILABLE)])
+    begun = forget(shop, "stranger@shop.example")  # of whom nothing is known at the account
+    assert waiting(begun) == ["newsletter"]
+    with opened(shop) as (project, store):
+        without = project.model_copy(update={"destinations": {}})
+        done = erasure.resume(without, store, begun)
+    assert done.finished_at is not None
+    assert done.receipt["steps"]["newsletter"]["by_hand"]
+
+
+def test_an_id_that_looks_like_an_address_gets_its_tombstones(shop: Shop) -> None:
+    """Also when the data has it no longer, and beside the address that the person has today."""
+    was, now = "ada@old.example", "ada@new.example"
+    shop.customers[was] = Customer(was, email=now)
+    shop.run()
+    with opened(shop) as (project, store):
+        theirs = whom(project, store, was)
+        assert (theirs.contact_ids, theirs.addresses) == ((was,), (now, was))
+    del shop.customers[was]
+    shop.stock(1)
+    for snapshot in history(shop.folder / ".segue"):
+        shutil.rmtree(snapshot.path)
+    shop.build()
+    forget(shop, was)
+    with opened(shop) as (_, store):
+        assert store.tombstones.erased_at([was], []) is not None
+        assert store.tombstones.erased_at([], [was]) is not None
+
+
+def test_who_was_erased_may_leave_once_more_and_no_proof_of_it_is_kept(shop: Shop) -> None:
+    """They signed up again at the platform by themselves, and ask the shop to be left alone."""
+    stocked(shop)
+    forget(shop)
+    with opened(shop) as (_, store):
+        store.destinations.record_remote(
+            "newsletter", [(store.keys.address_key(ADA), ConsentState.SUBSCRIBED, None)]
+        )
+    for who in ("c00001", ADA):
+        said = desk(shop, "withdraw", who, "--evidence", "call=4711")
+    assert said.json()["opt_outs"] == {"newsletter": 1}
+    desk(shop, "grant", "c00001", "--evidence", "call=4711", code=2)
+    with opened(shop) as (_, store):
+        keys = [store.keys.contact_key("c00001"), store.keys.address_key(ADA)]
+        assert not any(each.entry.evidence for each in store.consents.history(keys))
+
+
+def test_a_release_that_is_refused_leaves_the_erasure_as_it_is(shop: Shop) -> None:
+    stocked(shop)
+    forget(shop)
+    for wrong in (["--at", "yesterday"], ["--at", "2999-01-01T00:00:00Z"]):
+        desk(shop, "release", ADA, "--erased", *wrong, code=2)
+    desk(shop, "release", ADA, code=2)
+    with opened(shop) as (_, store):
+        assert store.tombstones.erased_at([], [ADA]) is not None
+
+
+def test_every_way_to_ask_finds_who_moved_at_the_account(shop: Shop) -> None:
+    stocked(shop)
+    new = "ada.new@shop.example"
+    shop.sandbox.sdk().lists.update_list_member(shop.sandbox.audience, ADA, {"email_address": new})
+    with ExitStack() as stack:
+        jobs.pull(shop.job(stack), lambda *_: None)
+    with opened(shop) as (project, store):
+        snapshot = current(project.state_folder)
+        assert contact.view(project, snapshot, store, new).contact_id == "c00001"
+        assert store.keys.contact_key("c00001") in contact.keys_of(project, store, new)
+        assert set(find(project, store, snapshot, new).contacts) == {"c00001"}
+
+
+def test_whoever_has_the_address_that_is_anothers_id_hides_no_address(shop: Shop) -> None:
+    """Both are found by it, and what either said of leaving counts."""
+    shop.customers["ada@a.example"] = Customer("ada@a.example", email="ada@b.example")
+    shop.customers["z"] = Customer("z", email="ada@a.example")
+    shop.build()
+    with opened(shop) as (project, store):
+        person = find(project, store, current(project.state_folder), "ada@a.example")
+    assert set(person.addresses.values()) == {"ada@a.example", "ada@b.example"}
+    assert person.here is not None
+    assert person.addresses[person.here] == "ada@a.example"
