@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from starlette.routing import compile_path
 
+from ..core.consent import ConsentState
 from ..core.model import RateLimit
 from .faults import FaultKind, Faults
 from .traffic import Exchange, Traffic
@@ -37,6 +38,37 @@ class PersonAct(StrEnum):
     ERASE = "erase"  # is deleted for good
     OPEN = "open"  # opens the newest mailing
     CLICK = "click"  # follows a link in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One contact as an account holds it, in the words of no ESP: what tests of every connector look at.
+
+    `name` is the ESP's own id, `state` what the ESP would do: SUBSCRIBED where it mails, also somebody who was never
+    asked. `fields` are all that the ESP knows of them; whoever is `archived` is kept, and not shown as a contact.
+    """
+
+    name: str
+    address: str
+    state: ConsentState
+    fields: Mapping[str, Any]
+    tags: frozenset[str]
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raise:
+    """A write by API that made somebody mailable who had said no, or whom nobody had asked for by a consent.
+
+    `before` and `after` are the ESP's own words, `refused` how the person had last said no, `request` the number of the
+    request. The list of these must stay empty in every test of ours.
+    """
+
+    address: str
+    before: str
+    after: str
+    refused: str | None
+    request: int
 
 
 class Clock:
@@ -160,6 +192,15 @@ class Emulator(ABC):
     @abstractmethod
     def state(self, *, count: int, offset: int, address: str | None) -> dict[str, Any]:
         """Give what the account holds, at most `count` contacts of each audience, or the one with this address."""
+
+    @abstractmethod
+    def people(self) -> Sequence[Person]:
+        """Give everybody whom the account holds, archived ones too."""
+
+    @property
+    @abstractmethod
+    def raises(self) -> Sequence[Raise]:
+        """The raises of consent so far, oldest first."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -11,7 +11,17 @@ import pytest
 import requests
 
 from segue.connectors.emulation import running, serve
-from segue.connectors.emulator import Answer, Call, Emulator, Handler, Pace, PersonAct, RefusedError
+from segue.connectors.emulator import (
+    Answer,
+    Call,
+    Emulator,
+    Handler,
+    Pace,
+    Person,
+    PersonAct,
+    Raise,
+    RefusedError,
+)
 from segue.connectors.faults import Fault, FaultKind
 from segue.core.errors import ConfigError
 from segue.core.model import RateLimit
@@ -30,7 +40,7 @@ class Counter(Emulator):
     def clear(self) -> None:
         self.count = 0
         self.limits = Pace(concurrency=5)
-        self.people: list[str] = []
+        self.acts: list[str] = []
 
     def endpoints(self) -> Sequence[tuple[str, str, Handler]]:
         return [("GET", "/count", self._read), ("POST", "/count/{name}", self._add)]
@@ -58,6 +68,13 @@ class Counter(Emulator):
     def state(self, *, count: int, offset: int, address: str | None) -> dict[str, Any]:
         return {"count": self.count, "asked": [count, offset, address]}
 
+    def people(self) -> Sequence[Person]:
+        return ()
+
+    @property
+    def raises(self) -> Sequence[Raise]:
+        return ()
+
     def settings(self) -> dict[str, Any]:
         return {"concurrency": self.limits.concurrency}
 
@@ -69,7 +86,7 @@ class Counter(Emulator):
     def act(self, act: PersonAct, *, audience: str, address: str) -> None:
         if audience != "all":
             raise LookupError("no such audience")
-        self.people.append(f"{act} {address}")
+        self.acts.append(f"{act} {address}")
 
 
 class Caller:
@@ -316,7 +333,7 @@ def test_control_changes_settings_or_says_what_is_wrong(caller: Caller) -> None:
 
 def test_control_lets_people_act(caller: Caller) -> None:
     assert caller.control("POST", "/people", {"act": "bounce", "audience": "all", "address": "a@b.de"}).ok
-    assert caller.emulator.people == ["bounce a@b.de"]
+    assert caller.emulator.acts == ["bounce a@b.de"]
     wrongs: tuple[Any, ...] = (
         {"act": "dance", "audience": "all", "address": "a"},
         {"act": "bounce"},

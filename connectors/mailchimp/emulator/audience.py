@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ...emulator import Raise
 from .fields import FieldError, MergeField, standard_fields, stored
 
 WRITABLE = frozenset({"subscribed", "unsubscribed", "cleaned", "pending", "transactional"})
@@ -90,17 +91,6 @@ class Segment:
     created_at: datetime
     updated_at: datetime
     members: set[str] = field(default_factory=set)  # contact ids: they survive a change of address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raise:
-    """A write that made somebody mailable who had said no, or whom nobody had asked for by a status."""
-
-    address: str
-    before: str
-    after: str
-    refused: str | None
-    request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from ....core.consent import ConsentState
 from ....core.model import RateLimit
 from ...emulation import serve
-from ...emulator import Answer, Call, Emulator, Handler, Pace, PersonAct, RefusedError
+from ...emulator import Answer, Call, Emulator, Handler, Pace, Person, PersonAct, Raise, RefusedError
 from ...webhook_sender import SenderSettings
 from .account import Account, Plan, Settings, Throttle
 from .answers import member_alone, missing, page, problem, projected
@@ -67,6 +68,13 @@ _BY_STATUS: Mapping[int, str] = {
     429: "TooManyRequests",
     500: "InternalServerError",
     503: "ServiceUnavailable",
+}
+
+
+_STATES: Mapping[str, ConsentState] = {
+    "subscribed": ConsentState.SUBSCRIBED,
+    "pending": ConsentState.PENDING,
+    "cleaned": ConsentState.SUPPRESSED,
 }
 
 
@@ -273,6 +281,17 @@ class MailchimpEmulator(Emulator):
             },
         }
 
+    def people(self) -> Sequence[Person]:
+        """Give the members of the account's first audience."""
+        with self.lock:
+            audience = self.audience
+            return [_person(audience, member) for member in audience.members.values()]
+
+    @property
+    def raises(self) -> Sequence[Raise]:
+        """The raises of consent in the account's first audience."""
+        return list(self.audience.raises)
+
     def settings(self) -> dict[str, Any]:
         """Give the settings in force."""
         return self.account.settings.as_json()
@@ -309,6 +328,17 @@ class MailchimpEmulator(Emulator):
         """Send a campaign to everyone who is subscribed to the account's first audience; give its id."""
         with self.lock:
             return self._reports.send(self.audience, self.clock.now()).id
+
+
+def _person(audience: Audience, member: Member) -> Person:
+    return Person(
+        name=member.contact_id,
+        address=member.address,
+        state=_STATES.get(member.status, ConsentState.UNSUBSCRIBED),
+        fields=dict(member.merge_fields),
+        tags=frozenset(audience.segments[each].name for each in member.tags),
+        archived=member.status == "archived",
+    )
 
 
 def _dump(audience: Audience, *, count: int, offset: int, address: str | None) -> dict[str, Any]:
