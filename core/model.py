@@ -155,7 +155,8 @@ class Change:
     """One item of one request: the smallest thing that an ESP confirms or refuses.
 
     `fields` holds only what changes, None clearing a value. `tags` are added, except by UNTAG, which removes its
-    single one. `consent` is set on CREATE and OPT_OUT alone, by the gate, at the moment of packing.
+    single one. `consent` is set on CREATE and OPT_OUT alone, by the gate, at the moment of packing. `record_id` is the
+    ESP's id of the contact, as it was told last, for connectors that write by it; "" where it is not known.
     """
 
     contact_key: int
@@ -166,6 +167,7 @@ class Change:
     previous_address: str | None = None
     consent: ConsentState | None = None
     grant: Grant | None = None
+    record_id: str = ""
 
     def confirmed_on(self, before: ContactState | None) -> ContactState:
         """Give the baseline after the ESP confirmed this change on top of `before`."""
@@ -210,6 +212,7 @@ class RemoteContact:
     name: str = (
         ""  # the ESP's own name for the contact, which stays when the address changes; "" where it has none
     )
+    record_id: str = ""  # the id by which the connector writes to the contact; "" where it writes by address
 
 
 class EngagementKind(StrEnum):
@@ -263,13 +266,15 @@ class OutcomeStatus(StrEnum):
 class Outcome:
     """What an ESP answered for one change: `code` is stable and for machines, `reason` a sentence for people.
 
-    `seen` is the contact as the ESP showed it while answering, None when it showed nothing.
+    `seen` is the contact as the ESP showed it while answering, None when it showed nothing. `record_id` is its id
+    there, from connectors that write by it.
     """
 
     status: OutcomeStatus
     code: str = ""
     reason: str = ""
     seen: RemoteContact | None = None
+    record_id: str = ""
 
 
 class WithheldReason(StrEnum):
@@ -315,6 +320,7 @@ class Capabilities:
     concurrency: int
     rate_limits: tuple[RateLimit, ...] = ()
     seconds_per_request: float = 1.0  # for the plan's estimate of time, when no rate limit is declared
+    by_record_id: bool = False  # later writes name the ESP's own id of a contact
     quiet_tags: bool = False  # can be written without setting off automations
     field_syntax: str = "{tag}"  # how a field is written in the ESP's template language
 

@@ -151,6 +151,12 @@ class Courier:
             for row, change in zip(rows, changes, strict=True)
         ]
         everyone = {key for group in subjects for key in group}
+        if self._connector.capabilities.by_record_id:
+            ids = self._store.destinations.record_ids(self._destination, {group[-1] for group in subjects})
+            changes = [
+                replace(change, record_id=ids.get(group[-1], ""))
+                for change, group in zip(changes, subjects, strict=True)
+            ]
         records = self._store.consents.records(everyone)
         remote = self._store.destinations.states(self._destination, everyone)
         creates = rows[0].operation is Operation.CREATE
@@ -226,7 +232,7 @@ class Courier:
         again = [row for row in rows if row.attempts > 0 and row.operation is Operation.CREATE]
         found = self._connector.read([row.address for row in again]) if again else []
         return {
-            row.id: Outcome(status=OutcomeStatus.EXISTS, seen=contact)
+            row.id: Outcome(status=OutcomeStatus.EXISTS, seen=contact, record_id=contact.record_id)
             for row, contact in zip(again, found, strict=True)
             if contact is not None
         }

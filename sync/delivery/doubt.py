@@ -92,9 +92,7 @@ def _moved(
         if before is None and after is not None:
             moved.add(row.id)
             if after.state in MAILABLE:  # as in `courier`
-                store.destinations.record_moved(
-                    destination, row.contact_key, row.address_key, after.state, after.opted_in_at
-                )
+                store.destinations.record_moved(destination, row.contact_key, row.address_key, after)
             else:  # as in `apply`
                 seen.append(replace(after, address=previous))
         observe(store, destination, seen, people=people, now=now, run_id=run_id)

@@ -245,9 +245,7 @@ def observe(
     ]
     # The ledger first: a crash in between records a departure twice, which merging does not mind, and never not at all.
     store.consents.append(entries, run_id=run_id)
-    store.destinations.record_remote(
-        destination, [(key, contact.state, contact.opted_in_at) for key, contact in shown.items()]
-    )
+    store.destinations.record_remote(destination, shown)
     return len(left)
 
 

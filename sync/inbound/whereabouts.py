@@ -82,7 +82,7 @@ class Whereabouts:
             there = {key: replace(state, address=contact.address) for key, state in confirmed.items()}
             store.settlements.restate(self.lease, there)
         for person in written.values():
-            store.destinations.record_moved(destination, person, new_key, contact.state, contact.opted_in_at)
+            store.destinations.record_moved(destination, person, new_key, contact)
         shop = [store.keys.address_key(text) for text in self.people.addresses(list(persons)).values()]
         value = PulledValue(value=contact.address, changed_at=now)
         store.pulled.put_values(destination, {(key, ADDRESS): value for key in shop if key != new_key})

@@ -6,12 +6,13 @@ Nothing here decides what a state means; `core.consent` does.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from ...core.consent import ConsentState
+from ...core.model import RemoteContact
 from .audit import Audit
 from .columns import stream_columns
 from .database import ROWS_PER_TRANSACTION, Database, grouped, insert, insert_columns, plain_among
@@ -49,35 +50,29 @@ class Destinations:
         self._audit = audit
         self._clock = clock
 
-    def record_remote(
-        self, destination: str, rows: Iterable[tuple[int, ConsentState, datetime | None]]
-    ) -> None:
-        """Store (address key, state, time of opting in) as the ESP shows them now; a later one of an address counts."""
-        for group in grouped(rows, ROWS_PER_TRANSACTION):
+    def record_remote(self, destination: str, contacts: Mapping[int, RemoteContact]) -> None:
+        """Store contacts, by address key, as the ESP shows them now."""
+        for group in grouped(contacts.items(), ROWS_PER_TRANSACTION):
             with self._database.write() as connection:
-                states = {key: state for key, state, _ in group}
-                times = {key: microseconds(opted_in_at) for key, _, opted_in_at in group if opted_in_at}
-                see(connection, destination, states, self._clock(), opted_in_at=times)
+                states = {key: contact.state for key, contact in group}
+                times = {key: microseconds(each.opted_in_at) for key, each in group if each.opted_in_at}
+                ids = {key: contact.record_id for key, contact in group if contact.record_id}
+                see(connection, destination, states, self._clock(), opted_in_at=times, record_id=ids)
 
     def record_moved(
-        self,
-        destination: str,
-        contact_key: int,
-        address_key: int,
-        state: ConsentState,
-        stated_at: datetime | None,
+        self, destination: str, contact_key: int, address_key: int, contact: RemoteContact
     ) -> None:
-        """Store what a move of ours turns out to have brought to an address, and for whom."""
+        """Store what a move turns out to have brought to an address, and for whom."""
+        stated_at = contact.opted_in_at
         with self._database.write() as connection:
-            times = {address_key: microseconds(stated_at)} if stated_at else {}
-            written = {address_key: contact_key}
             see(
                 connection,
                 destination,
-                {address_key: state},
+                {address_key: contact.state},
                 self._clock(),
-                stated_at=times,
-                written_for=written,
+                stated_at={address_key: microseconds(stated_at)} if stated_at else {},
+                written_for={address_key: contact_key},
+                record_id={address_key: contact.record_id} if contact.record_id else {},
             )
 
     def forget_remote(self, destination: str, address_keys: Iterable[int]) -> None:
@@ -131,6 +126,15 @@ class Destinations:
                     connection, query, remote.c.address_key, address_keys
                 )
             }
+
+    def record_ids(self, destination: str, address_keys: Iterable[int]) -> dict[int, str]:
+        """Give the ESP's own ids of the contacts at a batch of addresses, as far as they were told."""
+        query = sa.select(remote.c.address_key, remote.c.record_id).where(
+            remote.c.destination == destination, remote.c.record_id.is_not(None)
+        )
+        with self._database.read() as connection:
+            found = plain_among(connection, query, remote.c.address_key, address_keys)
+            return {row[0]: row[1] for row in found}
 
     def written_for(self, destination: str, address_keys: Iterable[int]) -> dict[int, int]:
         """Give the keys of the contacts that we wrote last at a batch of addresses; where we wrote nobody, none."""
@@ -199,7 +203,7 @@ def see(
     destination: str,
     states: Mapping[int, ConsentState],
     seen_at: datetime,
-    **more: Mapping[int, int],
+    **more: Mapping[int, int] | Mapping[int, str],
 ) -> None:
     """Store states by address key, as part of the caller's transaction.
 
@@ -225,9 +229,24 @@ def write_for(
     *conditions: sa.ColumnElement[bool],
 ) -> None:
     """Store for whom addresses that are there were written last, by address key, in the caller's transaction."""
-    if contact_keys:
-        member = (remote.c.destination == destination, remote.c.address_key == sa.bindparam("written_at"))
+    _tell(connection, destination, remote.c.written_for, contact_keys, *conditions)
+
+
+def tell_ids(connection: sa.Connection, destination: str, record_ids: Mapping[int, str]) -> None:
+    """Store the ESP's own ids of contacts at addresses that are there, by address key, in the caller's transaction."""
+    _tell(connection, destination, remote.c.record_id, record_ids)
+
+
+def _tell(
+    connection: sa.Connection,
+    destination: str,
+    column: sa.Column[Any],
+    values: Mapping[int, object],
+    *conditions: sa.ColumnElement[bool],
+) -> None:
+    if values:
+        member = (remote.c.destination == destination, remote.c.address_key == sa.bindparam("told_at"))
         connection.execute(
-            sa.update(remote).where(*member, *conditions).values(written_for=sa.bindparam("contact")),
-            [{"written_at": key, "contact": contact_keys[key]} for key in sorted(contact_keys)],
+            sa.update(remote).where(*member, *conditions).values({column: sa.bindparam("told")}),
+            [{"told_at": key, "told": values[key]} for key in sorted(values)],
         )

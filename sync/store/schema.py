@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,6 +96,7 @@ remote = sa.Table(
     sa.Column("opted_in_at", Instant, comment="the time of opting in, as the ESP showed it last"),
     sa.Column("stated_at", Instant, comment="the time of opting in that came with our own write"),
     sa.Column("written_for", sa.BigInteger, comment="key of the contact that we wrote there last"),
+    sa.Column("record_id", sa.Text, comment="the ESP's own id, of connectors that write by it"),
     sqlite_with_rowid=False,
 )
 

@@ -17,7 +17,7 @@ from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from .audit import Audit, of_run
 from .baselines import confirm, end
 from .database import Database, insert, insert_columns, remove
-from .destinations import see, write_for
+from .destinations import see, tell_ids, write_for
 from .leases import Lease, check
 from .outbox import STEP, OutboxRow
 from .outbox_sealing import seal_changes
@@ -270,8 +270,10 @@ def _see(
     seen = {each.row.address_key: each.remote_state for each in settlements if each.remote_state is not None}
     stated = {each.row.address_key: microseconds(each.stated_at) for each in settlements if each.stated_at}
     arrived = {each.row.address_key: each.row.contact_key for each in settlements if each.arrived}
-    see(connection, destination, seen, now, stated_at=stated, written_for=arrived)
+    ids = {each.row.address_key: each.outcome.record_id for each in settlements if each.outcome.record_id}
+    see(connection, destination, seen, now, stated_at=stated, written_for=arrived, record_id=ids)
     write_for(connection, destination, {key: arrived[key] for key in arrived.keys() - seen.keys()})
+    tell_ids(connection, destination, {key: ids[key] for key in ids.keys() - seen.keys()})
 
 
 def _forget_rejections(

@@ -391,9 +391,8 @@ def test_who_was_erased_may_leave_once_more_and_no_proof_of_it_is_kept(shop: Sho
     stocked(shop)
     forget(shop)
     with opened(shop) as (_, store):
-        store.destinations.record_remote(
-            "newsletter", [(store.keys.address_key(ADA), ConsentState.SUBSCRIBED, None)]
-        )
+        there = RemoteContact(address=ADA, state=ConsentState.SUBSCRIBED, status="subscribed")
+        store.destinations.record_remote("newsletter", {store.keys.address_key(ADA): there})
     for who in ("c00001", ADA):
         said = desk(shop, "withdraw", who, "--evidence", "call=4711")
     assert said.json()["opt_outs"] == {"newsletter": 1}

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from segue.core.consent import ConsentState
+from segue.core.model import RemoteContact
 from segue.sync.store.columns import ROWS
 from segue.sync.store.destinations import REMOTE
 from segue.sync.store.store import Store
@@ -14,30 +15,24 @@ def remote(store: Store, destination: str) -> dict[int, str]:
     return {row["address_key"]: row["state"] for batch in tables for row in batch.to_pylist()}
 
 
+def seen(state: ConsentState, opted_in_at: datetime | None = None, record_id: str = "") -> RemoteContact:
+    return RemoteContact(address="", state=state, status="", opted_in_at=opted_in_at, record_id=record_id)
+
+
 def test_the_state_seen_last_counts_and_destinations_are_apart(store: Store) -> None:
-    store.destinations.record_remote(
-        "d", [(1, ConsentState.SUBSCRIBED, None), (2, ConsentState.PENDING, None)]
-    )
-    store.destinations.record_remote("d", iter([(1, ConsentState.UNSUBSCRIBED, None)]))
-    store.destinations.record_remote("other", [(1, ConsentState.SUBSCRIBED, None)])
+    store.destinations.record_remote("d", {1: seen(ConsentState.SUBSCRIBED), 2: seen(ConsentState.PENDING)})
+    store.destinations.record_remote("d", {1: seen(ConsentState.UNSUBSCRIBED)})
+    store.destinations.record_remote("other", {1: seen(ConsentState.SUBSCRIBED)})
     assert remote(store, "d") == {1: "unsubscribed", 2: "pending"}
     assert remote(store, "nowhere") == {}
 
 
-def test_of_one_address_twice_in_a_batch_the_later_counts(store: Store) -> None:
-    store.destinations.record_remote(
-        "d", [(1, ConsentState.SUBSCRIBED, None), (1, ConsentState.SUPPRESSED, None)]
-    )
-    assert remote(store, "d") == {1: "suppressed"}
-
-
 def test_a_time_of_opting_in_stays_until_another_one_is_told(store: Store) -> None:
     at = datetime(2026, 5, 3, tzinfo=UTC)
-    store.destinations.record_remote(
-        "d", [(1, ConsentState.SUBSCRIBED, at), (2, ConsentState.SUBSCRIBED, None)]
-    )
-    store.destinations.record_moved("d", 7, 1, ConsentState.SUBSCRIBED, at + timedelta(days=1))
-    store.destinations.record_remote("d", [(1, ConsentState.UNSUBSCRIBED, None)])
+    there = {1: seen(ConsentState.SUBSCRIBED, at), 2: seen(ConsentState.SUBSCRIBED)}
+    store.destinations.record_remote("d", there)
+    store.destinations.record_moved("d", 7, 1, seen(ConsentState.SUBSCRIBED, at + timedelta(days=1)))
+    store.destinations.record_remote("d", {1: seen(ConsentState.UNSUBSCRIBED)})
     opt_ins = store.destinations.opt_ins("d", [1, 2, 3])
     assert (opt_ins[1].seen, opt_ins[1].stated) == (at, at + timedelta(days=1))
     assert (opt_ins[2].seen, opt_ins[2].stated) == (None, None)
@@ -46,9 +41,19 @@ def test_a_time_of_opting_in_stays_until_another_one_is_told(store: Store) -> No
     assert store.destinations.written_for("d", [1, 2, 3]) == {1: 7}
 
 
+def test_the_id_of_a_record_stays_until_another_one_is_told(store: Store) -> None:
+    there = {1: seen(ConsentState.SUBSCRIBED, record_id="501"), 2: seen(ConsentState.SUBSCRIBED)}
+    store.destinations.record_remote("d", there)
+    store.destinations.record_remote("d", {1: seen(ConsentState.UNSUBSCRIBED)})
+    assert store.destinations.record_ids("d", [1, 2, 3]) == {1: "501"}
+    store.destinations.record_moved("d", 7, 3, seen(ConsentState.SUBSCRIBED, record_id="501"))
+    store.destinations.forget_remote("d", [1])
+    assert store.destinations.record_ids("d", [1, 2, 3]) == {3: "501"}
+
+
 def test_more_than_one_group_of_remote_contacts_streams_back_whole(store: Store) -> None:
     count = 2 * ROWS + 5_000
-    store.destinations.record_remote("d", ((key, ConsentState.SUBSCRIBED, None) for key in range(count)))
+    store.destinations.record_remote("d", dict.fromkeys(range(count), seen(ConsentState.SUBSCRIBED)))
     batches = list(store.destinations.stream_remote("d"))
     assert max(batch.num_rows for batch in batches) <= ROWS
     assert sorted(pa.Table.from_batches(batches)["address_key"].to_pylist()) == list(range(count))

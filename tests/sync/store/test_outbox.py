@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from segue.core.consent import ConsentState
 from segue.core.errors import StoreError
-from segue.core.model import Change, ContactState, Operation, OutcomeStatus
+from segue.core.model import Change, ContactState, Operation, OutcomeStatus, RemoteContact
 from segue.sync.store import schema
 from segue.sync.store.baselines import HASHES, PAYLOADS
 from segue.sync.store.leases import Lease
@@ -272,9 +272,8 @@ def test_a_batch_settles_whole_or_not_at_all(store: Store, lease: Lease) -> None
 def test_an_address_that_a_contact_left_is_no_longer_there(
     store: Store, claimed: Claim, lease: Lease
 ) -> None:
-    store.destinations.record_remote(
-        "d", [(5, ConsentState.SUBSCRIBED, None), (6, ConsentState.SUBSCRIBED, None)]
-    )
+    there = RemoteContact(address="", state=ConsentState.SUBSCRIBED, status="")
+    store.destinations.record_remote("d", {5: there, 6: there})
     row = claimed(item(1, Operation.READDRESS))
     moved = settled(
         row, OutcomeStatus.APPLIED, baseline=state(1), remote_state=ConsentState.SUBSCRIBED, vacated=5
