@@ -78,9 +78,7 @@ def wrong_base(base_url: str, *, vendor: str, path: str, example: str) -> Iterat
     """Find an address that is none, holds a key, or would send one unsealed to the vendor. `path` is how it must end."""
     url = _split(base_url)
     if url is not None:
-        named = (
-            url.scheme in {"http", "https"} and bool(url.hostname) and not (url.username or url.password)
-        )
+        named = url.scheme in {"http", "https"} and bool(url.hostname) and not (url.username or url.password)
         # Plain http to the real thing would show the key to everyone on the way.
         safe = url.scheme == "https" or not str(url.hostname).endswith(vendor)
         if named and safe and url.path.rstrip("/").endswith(path) and not (url.query or url.fragment):

@@ -13,8 +13,7 @@ holds back all threads of the account; the loser, a wait per thread, sends the w
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
@@ -38,12 +37,13 @@ from ..core.errors import (
     RejectedBatchError,
     RetryableError,
 )
-from .answers import OverdueError, OversizeError, Reply, parse, rate_limit_headers, read, retry_after
+from .answers import OverdueError, OversizeError, read
 from .circuit import REST, Circuit
 from .limiter import Limiter, NoTurnError
 from .meter import READS, Meter, Traffic
 from .patience import Budget, PassingError, Patience
-from .turns import Feedback, SharedTurns
+from .turns import SharedTurns
+from .verdicts import HARMLESS, SILENCE, Dialect, Heard, Verdict, judge
 
 _LOG = structlog.get_logger(__name__)
 
@@ -52,37 +52,8 @@ _GATED_WAIT: Final = 1.0
 
 # Hashes of addresses, and addresses, that an ESP wants in a path. Neither belongs in a message.
 _PERSONAL: Final = re.compile(r"(?<=/)(?:[0-9a-fA-F]{32,}|[^/]*(?:@|%40)[^/]*)")
-_HARMLESS: Final = re.compile(r"[A-Za-z0-9_.:' -]{1,80}")  # what a code or an id may look like to be repeated
 
 _Query = Mapping[str, Any] | Sequence[tuple[str, Any]]
-
-
-class Verdict(StrEnum):
-    """What to do about an answer that is no success: the recovery, not the place where it went wrong."""
-
-    AUTHENTICATION = "authentication"  # the key is refused: stop
-    THROTTLED = "throttled"  # not carried out: slow down, costs no attempt
-    TRANSIENT = "transient"  # passes by itself; may have been carried out
-    REFUSED = "refused"  # understood, and refused for its contents
-    BROKEN = "broken"  # the two sides do not speak the same language: stop
-
-
-STATUS_VERDICTS: Final[Mapping[int, Verdict]] = {
-    400: Verdict.REFUSED,
-    401: Verdict.AUTHENTICATION,
-    403: Verdict.AUTHENTICATION,
-    404: Verdict.REFUSED,
-    408: Verdict.TRANSIENT,
-    409: Verdict.REFUSED,
-    410: Verdict.REFUSED,
-    413: Verdict.REFUSED,
-    422: Verdict.REFUSED,
-    423: Verdict.TRANSIENT,
-    425: Verdict.TRANSIENT,
-    429: Verdict.THROTTLED,
-    501: Verdict.BROKEN,
-}
-"""What each status means; other 5xx are transient and anything else is broken. Connectors add (status, code) rows."""
 
 
 class RefusedRequestError(RejectedBatchError):
@@ -121,6 +92,7 @@ class _Request:
     params: _Query | None
     data: bytes | None
     retry: bool
+    lane: str
 
     @property
     def place(self) -> str:
@@ -133,60 +105,31 @@ class _Request:
         return _PERSONAL.sub("…", self.path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Heard:
-    """What came back and what it means; `verdict` is None for a success."""
-
-    status: int = 0  # 0: no whole answer
-    verdict: Verdict | None = Verdict.TRANSIENT
-    headers: Mapping[str, str] = field(default_factory=dict)
-    code: str = ""
-    body: Any = None
-    retry_after: float | None = None
-
-    @property
-    def request_id(self) -> str:
-        """The ESP's own id of the request, empty when there is none that can be repeated."""
-        found = self.headers.get("X-Request-Id", "")
-        return found if _HARMLESS.fullmatch(found) else ""
-
-
-_SILENCE: Final = _Heard()
-
-
-def problem_title(body: Any) -> str:
-    """Give the stable code of an RFC 9457 problem document, empty for anything else."""
-    return str(body["title"]) if isinstance(body, dict) and body.get("title") else ""
-
-
 class Transport:
     """One account's way out. Safe to share between threads, and after a fork; close it, or use it in a `with`.
 
-    `errors` adds rows to `STATUS_VERDICTS`, keyed by status and by the title of an error that is a problem document
-    (empty for any other). `feedback_of` finds in an answer's headers how much the account has left.
-    `label` is how messages name the ESP.
+    `lanes` are limits of their own, by name, of requests that do not count in the account's.
     """
 
     def __init__(
         self,
         base_url: str,
         *,
-        label: str,
+        dialect: Dialect,
         auth: AuthBase | tuple[str, str],
         limiter: Limiter,
-        errors: Mapping[tuple[int, str], Verdict] | None = None,
-        feedback_of: Callable[[Mapping[str, str]], Feedback | None] = rate_limit_headers,
+        lanes: Mapping[str, Limiter] | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._host = urlsplit(self.base_url).hostname or ""
         self._local = _is_loopback(self._host)
-        self._label = label
         self._auth = auth
         self._limiter = limiter
-        self._errors = dict(errors or {})
-        self._feedback_of = feedback_of
+        self._lanes = {"": limiter, **(lanes or {})}
+        self._dialect = dialect
+        self._content = {"Content-Type": dialect.media_type}
         self._timeouts = timeouts or Timeouts()
         self.patience = patience or Patience()
         self._start()
@@ -199,7 +142,9 @@ class Transport:
         self._circuit = Circuit(self._limiter.clock)
         self._session = requests.Session()
         self._session.auth = self._auth
-        self._session.headers.update({"User-Agent": "segue", "Accept": "application/json"})
+        self._session.headers.update(
+            {"User-Agent": "segue", "Accept": self._dialect.media_type, **self._dialect.headers}
+        )
         # Threads share the session: without cookies it holds nothing that one request could leave for another.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not self._local  # a company's proxy cannot reach this machine's sandbox
@@ -209,7 +154,8 @@ class Transport:
 
     def start_anew(self) -> None:
         """Begin as a new process's own after a fork: two processes on one connection would get each other's answers."""
-        self._limiter.start_anew()
+        for limiter in self._lanes.values():
+            limiter.start_anew()
         self._start()
 
     def __enter__(self) -> Self:
@@ -229,7 +175,7 @@ class Transport:
         Where the credentials change by themselves it is the ESP's address alone, so that accounts share what they need
         not.
         """
-        whose = ":".join(self._auth) if isinstance(self._auth, tuple) else ""
+        whose = ":".join(self._auth) if isinstance(self._auth, tuple) else getattr(self._auth, "whose", "")
         return sha256(f"{self.base_url}\n{whose}".encode()).hexdigest()[:32]
 
     @property
@@ -239,7 +185,8 @@ class Transport:
 
     def share(self, turns: SharedTurns) -> None:
         """Keep to the account's limits together with other processes. Call it before the first request."""
-        self._limiter.share(turns, self.account)
+        for lane, limiter in self._lanes.items():
+            limiter.share(turns, f"{self.account}/{lane}" if lane else self.account)
 
     def traffic(self) -> Traffic:
         """Give a snapshot of the counters since the transport was made, or since `recount`."""
@@ -250,7 +197,14 @@ class Transport:
         self._meter = Meter(self._limiter.clock.now(), self._limiter.rate_limits)
 
     def request(
-        self, method: str, path: str, *, params: _Query | None = None, json: Any = None, retry: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        params: _Query | None = None,
+        json: Any = None,
+        retry: bool = True,
+        lane: str = "",
     ) -> Answer:
         """Send one request below the base URL and give its success, trying again where that is safe.
 
@@ -260,7 +214,7 @@ class Transport:
         makes no sense.
         """
         data = None if json is None else dumps(json)
-        request = _Request(method=method, path=path, params=params, data=data, retry=retry)
+        request = _Request(method=method, path=path, params=params, data=data, retry=retry, lane=lane)
         budget = Budget(self.patience, self._limiter.clock)
         retrying = Retrying(
             retry=retry_if_exception_type(PassingError),
@@ -284,20 +238,21 @@ class Transport:
         if rest := self._circuit.rest():
             self._log("circuit_open", request, budget, seconds=round(rest, 1))
             raise RetryableError(
-                f"{self._label}: {request.place} is not sent, because one request after the other failed. "
+                f"{self._dialect.label}: {request.place} is not sent, because one request after the other failed. "
                 f"The account is asked again in {rest:.0f} seconds.",
                 retry_after=rest,
             )
         try:
-            with self._limiter.slot(within=budget.left() if request.retry else _GATED_WAIT) as turn:
+            limiter = self._lanes[request.lane]
+            with limiter.slot(within=budget.left() if request.retry else _GATED_WAIT) as turn:
                 heard = self._exchange(request, budget)
                 throttled = heard.verdict is Verdict.THROTTLED
                 budget.told = f" ({heard.status})" if throttled else ""
-                self._limiter.answered(
+                limiter.answered(
                     turn,
                     throttled=throttled,
                     retry_after=heard.retry_after if throttled else None,
-                    feedback=self._feedback_of(heard.headers),
+                    feedback=self._dialect.feedback_of(heard.headers),
                 )
         except NoTurnError as none:
             self._pass(
@@ -311,9 +266,9 @@ class Transport:
             self._fail(request, heard, heard.verdict)
         return Answer(status=heard.status, body=heard.body)
 
-    def _exchange(self, request: _Request, budget: Budget) -> _Heard:
+    def _exchange(self, request: _Request, budget: Budget) -> Heard:
         """Send, read the whole answer, say what it means, and write down how it went."""
-        clock, heard = self._limiter.clock, _SILENCE
+        clock, heard = self._limiter.clock, SILENCE
         sent = clock.now()
         try:
             with self._session.request(
@@ -321,19 +276,20 @@ class Transport:
                 self.base_url + request.path,
                 params=request.params,
                 data=request.data,
-                headers={"Content-Type": "application/json"} if request.data else None,
+                headers=self._content if request.data else None,
                 timeout=(self._timeouts.connect, self._timeouts.read),
                 allow_redirects=False,  # would turn a POST into a GET, and carry the key elsewhere
                 stream=True,
             ) as response:
-                heard = self._judge(read(response, deadline=sent + self._timeouts.total, now=clock.now))
+                reply = read(response, deadline=sent + self._timeouts.total, now=clock.now)
+                heard = judge(reply, self._dialect)
         except (requests.RequestException, HTTPError, OverdueError, OversizeError) as error:
             self._judge_silence(request, error)
         finally:
             self._write_down(request, budget, heard, sent)
         return heard
 
-    def _write_down(self, request: _Request, budget: Budget, heard: _Heard, sent: float) -> None:
+    def _write_down(self, request: _Request, budget: Budget, heard: Heard, sent: float) -> None:
         seconds = self._limiter.clock.now() - sent
         throttled, failed = heard.verdict is Verdict.THROTTLED, heard.verdict is Verdict.TRANSIENT
         self._meter.count(
@@ -367,7 +323,7 @@ class Transport:
         write = _LOG.debug if event == "request" else _LOG.warning
         write(
             event,
-            esp=self._label,
+            esp=self._dialect.label,
             method=request.method,
             path=request.shown_path,
             call=budget.call,
@@ -381,7 +337,7 @@ class Transport:
         match error:
             case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise DestinationError(
-                    f"{self._label}: {self._host} shows a certificate that this machine does not trust. "
+                    f"{self._dialect.label}: {self._host} shows a certificate that this machine does not trust. "
                     "Check the base URL, or add the proxy's certificate to REQUESTS_CA_BUNDLE."
                 ) from None
             case requests.exceptions.ConnectionError() if self._local and isinstance(
@@ -389,7 +345,7 @@ class Transport:
             ):
                 # Nobody starts a program on this machine while we wait.
                 raise RetryableError(
-                    f"{self._label}: cannot reach {self.base_url}. Is the sandbox running? Start it, then run again."
+                    f"{self._dialect.label}: cannot reach {self.base_url}. Is the sandbox running? Start it, then run again."
                 ) from None
             case requests.exceptions.ConnectTimeout() | requests.exceptions.ProxyError():
                 self._pass(request, f"cannot reach {self._host}", happened=False)
@@ -407,36 +363,12 @@ class Transport:
                 self._pass(request, f"got no whole answer ({type(error).__name__})", happened=True)
             case _:
                 raise DestinationError(
-                    f"{self._label}: {request.place} cannot be sent ({type(error).__name__}). Check the base URL."
+                    f"{self._dialect.label}: {request.place} cannot be sent ({type(error).__name__}). Check the base URL."
                 ) from None
 
-    def _judge(self, reply: Reply) -> _Heard:
-        """Say what a whole answer means. A success that is no JSON, and not silent by design, is mangled."""
-        status = reply.status
-        body, parsed = parse(reply)
-        code = ""
-        if 200 <= status < 300:
-            silent = status in {HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}
-            verdict = None if parsed or (silent and not reply.content) else Verdict.TRANSIENT
-        elif not parsed and reply.content and "json" in reply.headers.get("Content-Type", ""):
-            # Half of a refusal says nothing about what is refused.
-            verdict = Verdict.THROTTLED if status == HTTPStatus.TOO_MANY_REQUESTS else Verdict.TRANSIENT
-        else:
-            code = problem_title(body) if parsed else ""
-            row = self._errors.get((status, code)) or STATUS_VERDICTS.get(status)
-            verdict = row or (Verdict.TRANSIENT if 500 <= status < 600 else Verdict.BROKEN)
-        return _Heard(
-            status=status,
-            headers=reply.headers,
-            verdict=verdict,
-            code=code,
-            body=body,
-            retry_after=retry_after(reply),
-        )
-
-    def _fail(self, request: _Request, heard: _Heard, verdict: Verdict) -> NoReturn:
+    def _fail(self, request: _Request, heard: Heard, verdict: Verdict) -> NoReturn:
         status, after = heard.status, heard.retry_after
-        said = f"{status} {heard.code if _HARMLESS.fullmatch(heard.code) else ''}".strip()
+        said = f"{status} {heard.code if HARMLESS.fullmatch(heard.code) else ''}".strip()
         said += f", request {heard.request_id}" if heard.request_id else ""
         match verdict:
             case Verdict.TRANSIENT if status < 300:
@@ -451,20 +383,20 @@ class Transport:
                 self._pass(request, f"failed ({said})", retry_after=after, happened=happened)
             case Verdict.AUTHENTICATION:
                 raise AuthenticationError(
-                    f"{self._label} refuses the key ({said} on {request.place}). "
+                    f"{self._dialect.label} refuses the key ({said} on {request.place}). "
                     "Check that the key is complete, active and belongs to this account."
                 )
             # A 404 that is no problem document speaks of the address we call, not of what we ask for.
             case Verdict.REFUSED if heard.body is not None or status != HTTPStatus.NOT_FOUND:
                 raise RefusedRequestError(
-                    f"{self._label} refuses {request.place} ({said}).",
+                    f"{self._dialect.label} refuses {request.place} ({said}).",
                     status=status,
                     code=heard.code,
                     body=heard.body,
                 )
             case Verdict.REFUSED | Verdict.BROKEN:
                 raise DestinationError(
-                    f"{self._label}: {request.place} is not understood ({said}). Check the base URL."
+                    f"{self._dialect.label}: {request.place} is not understood ({said}). Check the base URL."
                 )
 
     def _pass(
@@ -476,7 +408,7 @@ class Transport:
         retry_after: float | None = None,
         throttled: bool = False,
     ) -> NoReturn:
-        message = f"{self._label}: {request.place} {what}."
+        message = f"{self._dialect.label}: {request.place} {what}."
         raise PassingError(
             RetryableError(message, retry_after=retry_after, throttled=throttled), may_have_happened=happened
         ) from None

@@ -31,7 +31,8 @@ from ...core.model import (
 from ..base import Connector, EngagementPage, Erased, Page, guard
 from ..limiter import Limiter
 from ..patience import Patience
-from ..transport import RefusedRequestError, Transport, Verdict
+from ..transport import RefusedRequestError, Transport
+from ..verdicts import Dialect, Verdict
 from ..webhooks import InstalledWebhook
 from .archive import Archive
 from .fields import MergeFields
@@ -109,13 +110,14 @@ class Mailchimp(Connector):
     )
     webhooks = MailchimpWebhooks()
     # https://mailchimp.com/developer/marketing/docs/errors/
-    errors: ClassVar[Mapping[tuple[int, str], Verdict]] = {
-        (403, ""): Verdict.THROTTLED,  # at high volume; one with a title is about the key
-        (
-            599,
-            "Compliance Related",
-        ): Verdict.AUTHENTICATION,  # the account is suspended: no use in trying again
-    }
+    dialect: ClassVar = Dialect(
+        label="Mailchimp",
+        errors={
+            (403, ""): Verdict.THROTTLED,  # at high volume; one with a title is about the key
+            # The account is suspended: no use in trying again.
+            (599, "Compliance Related"): Verdict.AUTHENTICATION,
+        },
+    )
 
     def __init__(
         self,
@@ -148,10 +150,9 @@ class Mailchimp(Connector):
         )
         transport = Transport(
             read.base_url,
-            label=cls.label,
+            dialect=cls.dialect,
             auth=("segue", read.api_key),  # any user name does
             limiter=Limiter(capabilities.concurrency, capabilities.rate_limits),
-            errors=cls.errors,
             patience=Patience(first_wait=read.retry_wait),
         )
         return cls(transport, read.audience, plan=read.plan, capabilities=capabilities)

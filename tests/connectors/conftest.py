@@ -9,6 +9,7 @@ import responses
 
 from segue.connectors.limiter import Clock, Limiter
 from segue.connectors.transport import Transport
+from segue.connectors.verdicts import Dialect
 
 BASE = "https://us19.esp.test/3.0"
 KEY = "0123456789abcdef-us19"
@@ -53,7 +54,8 @@ def make(hours: Hours) -> Iterator[Make]:
     def build(base: str = BASE, **options: Any) -> Transport:
         limits = options.pop("rate_limits", ())
         limiter = Limiter(options.pop("concurrency", 3), limits, clock=hours.clock())
-        transport = Transport(base, label="Esp", auth=("segue", KEY), limiter=limiter, **options)
+        dialect = Dialect(label="Esp", errors=options.pop("errors", {}))
+        transport = Transport(base, dialect=dialect, auth=("segue", KEY), limiter=limiter, **options)
         made.append(transport)
         return transport
 

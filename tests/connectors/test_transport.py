@@ -11,7 +11,8 @@ from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnection
 
 from segue.connectors.limiter import Limiter, urgent
 from segue.connectors.patience import Patience
-from segue.connectors.transport import RefusedRequestError, Transport, Verdict
+from segue.connectors.transport import RefusedRequestError, Transport
+from segue.connectors.verdicts import Dialect, Verdict
 from segue.core.errors import (
     AuthenticationError,
     DestinationError,
@@ -439,11 +440,13 @@ def test_what_an_answer_says_is_left_holds_the_next_request_back(
 def test_accounts_are_told_apart_by_address_and_credentials_and_the_key_cannot_be_read() -> None:
     accounts = set()
     for base, auth in ((BASE, ("a", KEY)), (BASE, ("a", "other")), ("https://us2.esp.test/3.0", ("a", KEY))):
-        with Transport(base, label="Esp", auth=auth, limiter=Limiter(1)) as transport:
+        with Transport(base, dialect=Dialect(label="Esp"), auth=auth, limiter=Limiter(1)) as transport:
             accounts.add(transport.account)
     assert len(accounts) == 3
     assert not [account for account in accounts if KEY in account or "esp" in account]
-    with Transport(f"{BASE}/", label="Esp", auth=("a", KEY), limiter=Limiter(1)) as transport:
+    with Transport(
+        f"{BASE}/", dialect=Dialect(label="Esp"), auth=("a", KEY), limiter=Limiter(1)
+    ) as transport:
         assert transport.account in accounts
 
 

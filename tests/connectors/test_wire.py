@@ -14,6 +14,7 @@ import pytest
 from segue.connectors.limiter import Limiter
 from segue.connectors.patience import Patience
 from segue.connectors.transport import RefusedRequestError, Timeouts, Transport
+from segue.connectors.verdicts import Dialect
 from segue.core.errors import (
     OutcomeUnknownError,
     RetryableError,
@@ -174,7 +175,7 @@ def real(base: str, **options: Any) -> Transport:
     """A transport on the machine's own clock, that tries once."""
     return Transport(
         base,
-        label="Esp",
+        dialect=Dialect(label="Esp"),
         auth=("segue", KEY),
         limiter=Limiter(3),
         patience=Patience(attempts=1),

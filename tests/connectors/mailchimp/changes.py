@@ -40,10 +40,9 @@ class connected:  # noqa: N801 - reads as a verb
         limiter = Limiter(9, clock=Clock(now=lambda: self.seconds, sleep=self.sleep))
         self.transport = Transport(
             mailchimp.base_url,
-            label="Mailchimp",
+            dialect=Mailchimp.dialect,
             auth=("segue", mailchimp.key),
             limiter=limiter,
-            errors=Mailchimp.errors,
         )
         self.connector = Mailchimp(self.transport, mailchimp.audience)
 

@@ -13,6 +13,7 @@ from segue.connectors.mailchimp.sdk import endpoints
 from segue.connectors.mailchimp.testing import Sandbox
 from segue.connectors.patience import Patience
 from segue.connectors.transport import RefusedRequestError, Transport
+from segue.connectors.verdicts import Dialect
 from segue.core.errors import AuthenticationError, OutcomeUnknownError, RetryableError
 
 BASE = "https://server.api.test/3.0"  # the text that the SDK as shipped would rewrite
@@ -22,7 +23,7 @@ BASE = "https://server.api.test/3.0"  # the text that the SDK as shipped would r
 def transport() -> Iterator[Transport]:
     with Transport(
         BASE,
-        label="Mailchimp",
+        dialect=Dialect(label="Mailchimp"),
         auth=("segue", "k-us1"),
         limiter=Limiter(3),
         patience=Patience(attempts=1, total_seconds=0),
@@ -120,7 +121,10 @@ def test_no_socket_opens_outside_the_transport(mailchimp: Sandbox, monkeypatch: 
 
     monkeypatch.setattr(socket.socket, "connect", watched)
     with Transport(
-        mailchimp.base_url, label="Mailchimp", auth=("segue", mailchimp.key), limiter=Limiter(3)
+        mailchimp.base_url,
+        dialect=Dialect(label="Mailchimp"),
+        auth=("segue", mailchimp.key),
+        limiter=Limiter(3),
     ) as transport:
         api = endpoints(transport)
         for _ in range(4):
@@ -134,7 +138,10 @@ def test_no_socket_opens_outside_the_transport(mailchimp: Sandbox, monkeypatch: 
 def test_a_wrong_key_is_said_without_the_key(mailchimp: Sandbox) -> None:
     with (
         Transport(
-            mailchimp.base_url, label="Mailchimp", auth=("segue", "wrong-us19"), limiter=Limiter(3)
+            mailchimp.base_url,
+            dialect=Dialect(label="Mailchimp"),
+            auth=("segue", "wrong-us19"),
+            limiter=Limiter(3),
         ) as transport,
         pytest.raises(AuthenticationError, match="401 API Key Invalid") as caught,
     ):

@@ -1,0 +1,1 @@
+"""HubSpot CRM: contacts, properties, lists and e-mail subscriptions of one portal."""
