@@ -320,6 +320,7 @@ class Capabilities:
     concurrency: int
     rate_limits: tuple[RateLimit, ...] = ()
     seconds_per_request: float = 1.0  # for the plan's estimate of time, when no rate limit is declared
+    shows_consent: bool = True  # mails only who agreed there; False: whoever is there and never refused
     by_record_id: bool = False  # later writes name the ESP's own id of a contact
     quiet_tags: bool = False  # can be written without setting off automations
     field_syntax: str = "{tag}"  # how a field is written in the ESP's template language

@@ -33,7 +33,7 @@ class Claimant:
 
 
 def tag_of(name: str, prefix: str, length: int) -> str:
-    """Give the tag of a field that has no pinned one: at most `length` of A-Z, 0-9 and _.
+    """Give the tag of a field that has no pinned one: at most `length` of A-Z, 0-9 and _, to be written as the ESP wants.
 
     >>> tag_of("revenue", "SG", 10)
     'SG_REVENUE'
@@ -69,8 +69,7 @@ def assign(
 ) -> tuple[list[str], list[Problem]]:
     """Give each field its tag, in order, and the problems: wrong, foreign or reserved pins, and two of the same."""
     problems: list[Problem] = []
-    length = capabilities.field_tag_length
-    tags = [claimant.pinned or tag_of(claimant.name, prefix, length) for claimant in claimants]
+    tags = [claimant.pinned or _made(claimant.name, prefix, capabilities) for claimant in claimants]
     for claimant, tag in zip(claimants, tags, strict=True):
         problem = _wrong_pin(claimant, prefix, capabilities)
         if problem is not None:
@@ -83,7 +82,7 @@ def assign(
                     Problem(
                         where=claimant.where,
                         message=f'"{claimant.label}" and "{other.label}" ({other.where}) have the same tag {tag}.',
-                        next_step=f"Give one of them another one, e.g. `tag: {_free(claimant, tags, prefix, length)}`.",
+                        next_step=f"Give one of them another one, e.g. `tag: {_free(claimant, tags, prefix, capabilities)}`.",
                     )
                 )
                 break
@@ -97,19 +96,35 @@ def _wrong_pin(claimant: Claimant, prefix: str, capabilities: Capabilities) -> P
     message = next_step = ""
     if len(tag) > capabilities.field_tag_length or not re.fullmatch(capabilities.field_tag_pattern, tag):
         message = f'"{tag}" cannot be a tag.'
-        next_step = f"Use at most {capabilities.field_tag_length} capital letters, digits and underscores."
+        letters = "small" if _is_small(capabilities) else "capital"
+        next_step = f"Use at most {capabilities.field_tag_length} {letters} letters, digits and underscores."
     elif tag in capabilities.reserved_tags:
         message = f'"{tag}" has a meaning of its own at the destination, and no field can have it.'
         next_step = "Choose another tag, or leave `tag` out."
-    elif not tag.startswith(f"{prefix}_") and not claimant.claim:
-        message = f'"{tag}" does not start with our prefix {prefix}_, so it may be a field that others made.'
+    elif not tag.startswith(ours := _cased(f"{prefix}_", capabilities)) and not claimant.claim:
+        message = f'"{tag}" does not start with our prefix {ours}, so it may be a field that others made.'
         next_step = "Add `claim: true` if Segue shall write that field from now on, or choose another tag."
     return Problem(where=claimant.where, message=message, next_step=next_step) if message else None
 
 
-def _free(claimant: Claimant, tags: Sequence[str], prefix: str, length: int) -> str:
+def _made(name: str, prefix: str, capabilities: Capabilities) -> str:
+    return _cased(tag_of(name, prefix, capabilities.field_tag_length), capabilities)
+
+
+def _cased(text: str, capabilities: Capabilities) -> str:
+    return text.lower() if _is_small(capabilities) else text
+
+
+def _is_small(capabilities: Capabilities) -> bool:
+    """Whether tags are written in small letters there."""
+    return re.fullmatch(capabilities.field_tag_pattern, "A") is None
+
+
+def _free(claimant: Claimant, tags: Sequence[str], prefix: str, capabilities: Capabilities) -> str:
     """Propose a tag that nobody has."""
-    candidates = (tag_of(f"{claimant.name}_{number}", prefix, length) for number in range(2, len(tags) + 3))
+    candidates = (
+        _made(f"{claimant.name}_{number}", prefix, capabilities) for number in range(2, len(tags) + 3)
+    )
     return next(candidate for candidate in candidates if candidate not in tags)
 
 

@@ -143,7 +143,7 @@ def _field(
         value = transformed(_typical(source, known), config.transform)
     except ValueError as error:
         return None, [draft.problem((*keys, "transform"), str(error))]
-    field_type = config.type or usual_type(value.kind)
+    field_type = config.type or usual_type(value.kind, capabilities.field_types)
     if field_type not in capabilities.field_types:
         offered = ", ".join(sorted(capabilities.field_types))
         wrong.append(

@@ -6,7 +6,7 @@ The same code builds the expression to check a mapping (over a table that has ty
 one, so what a check accepts is what a run can do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,9 +54,13 @@ class FieldText:
     dropped: ir.BooleanValue | None = None
 
 
-def usual_type(kind: Kind) -> FieldType:
-    """Give the type of field that a kind of value has when the mapping says none."""
-    return _USUAL.get(kind, FieldType.TEXT)
+def usual_type(kind: Kind, offered: Container[FieldType] = frozenset(FieldType)) -> FieldType:
+    """Give the type of field that a kind of value has when the mapping says none.
+
+    An address is a text where the destination offers nothing better.
+    """
+    usual = _USUAL.get(kind, FieldType.TEXT)
+    return FieldType.TEXT if usual in _ADDRESSES and usual not in offered else usual
 
 
 def transformed(value: Value, steps: Sequence[Step]) -> Value:

@@ -93,7 +93,8 @@ class Standing:
     """What is known of one contact at the moment of packing: consent of person and address, and the ESP's own view.
 
     `basis` stands in for a grant where the law of the contact's country asks for none. `urged` says that an opt-out
-    is of no plan, but was put in when they left, which may be long ago.
+    is of no plan, but was put in when they left, which may be long ago. `shows_consent` is the ESP's: where whoever is
+    there is mailed unless they refused, being there is no sign that they agreed.
     """
 
     record: ConsentRecord
@@ -102,6 +103,7 @@ class Standing:
     regime: Regime = Regime.OPT_IN
     basis: Grant | None = None
     urged: bool = False
+    shows_consent: bool = True
 
 
 def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
@@ -125,7 +127,7 @@ def admit(  # noqa: PLR0911  # one answer per line reads better than a ladder
             return _raised(change, standing, double_opt_in=double_opt_in)
         case Operation.UPDATE | Operation.READDRESS:
             state = effective(standing.record, standing.regime)
-            if state in LEFT:
+            if state in LEFT or (not standing.shows_consent and state is not ConsentState.SUBSCRIBED):
                 return _withheld(_STATE_WITHHOLDS[state])
             if standing.remote not in MAILABLE:
                 return _withheld(_STATE_WITHHOLDS.get(standing.remote or state, WithheldReason.NO_GRANT))

@@ -89,6 +89,7 @@ class HubSpot(Connector):
             Operation.UNTAG: LARGEST_BATCH,
         },
         concurrency=8,
+        shows_consent=False,
         by_record_id=True,
         field_syntax="{{{{ contact.{tag} }}}}",
     )

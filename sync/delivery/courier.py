@@ -175,6 +175,7 @@ class Courier:
                 regime=regime,
                 basis=basis_in(country, regime, self._clock()),
                 urged=row.plan_id == URGENT,
+                shows_consent=self._connector.capabilities.shows_consent,
             )
             answer = admit(change, standing, double_opt_in=self._double_opt_in)
             if isinstance(answer, Change):

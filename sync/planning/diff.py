@@ -171,9 +171,10 @@ FROM chain
 """
 
 
-def judge(con: duckdb.DuckDBPyConnection, known: Known) -> None:
+def judge(con: duckdb.DuckDBPyConnection, known: Known, *, shows_consent: bool) -> None:
     """Tables `judged`, with a reason where a contact is withheld, and `withheld`, those reasons with their dates.
 
+    `shows_consent` is the ESP's, as in `Capabilities`.
     `records` has the merged record of whoever is not settled, with `country` and `regime` where those count.
     """
     former = {  # as gate.of_former
@@ -214,7 +215,7 @@ def judge(con: duckdb.DuckDBPyConnection, known: Known) -> None:
         CREATE TABLE stood AS
         SELECT d.*, s.state, here.state AS remote_state,
                CASE WHEN d.before_address_key = d.address_key THEN here.state ELSE there.state END AS before_remote_state,
-               s.state = 'subscribed' OR coalesce(here.state IN {MAILABLE}, false) AS agreed,
+               s.state = 'subscribed' OR ({shows_consent} AND coalesce(here.state IN {MAILABLE}, false)) AS agreed,
                d.kind IN ('new', 'changed') AND r.contact_key IS NOT NULL AS refused
         FROM diff d
         JOIN consent_state s USING (contact_key)
@@ -281,7 +282,7 @@ def judge(con: duckdb.DuckDBPyConnection, known: Known) -> None:
                  WHEN 'unsubscribed' IN (state, remote_state, before_remote_state) THEN 'withdrawn'
                  WHEN sharing.contact_key IS NOT NULL THEN 'shared_address'
                  WHEN state = 'subscribed' AND (remote_state IS NULL OR remote_state IN {MAILABLE}) THEN NULL
-                 WHEN remote_state IN {MAILABLE} THEN NULL
+                 WHEN {shows_consent} AND remote_state IN {MAILABLE} THEN NULL
                  WHEN state = 'pending' THEN 'pending'
                  ELSE 'no_grant'
                END AS standing,

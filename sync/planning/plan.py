@@ -145,7 +145,7 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
         con.execute("SET preserve_insertion_order = false").fetchall()
         keys.install(con)
         compare(con, desired, known)
-        judge(con, known)
+        judge(con, known, shows_consent=capabilities.shows_consent)
         list_steps(con, [spec.tag for spec in schema.fields if not spec.claim])
         file_key = new_key(sealing)
         steps = freeze(con, "steps", "rank, group_key, contact_key, address", folder, file_key, sealing)

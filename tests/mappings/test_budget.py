@@ -1,5 +1,6 @@
 """Tags are stable, fit and belong to us; fields and tags that do not fit are named."""
 
+import dataclasses
 import re
 from string import ascii_lowercase, digits
 from typing import Any
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.core.errors import ConfigError
+from segue.core.model import FieldType
 from segue.mappings.budget import tag_of
 
-from .conftest import Loader
+from .conftest import LIMITS, Loader
 
 NAMES = st.text(ascii_lowercase + digits + "_", min_size=1, max_size=40)
 
@@ -137,3 +139,26 @@ def test_a_number_of_slots_that_no_plan_has_is_refused(load: Loader) -> None:
 def test_a_tag_that_is_too_long_is_refused(load: Loader) -> None:
     with pytest.raises(ConfigError, match=r"has 107 characters; 100 is the most"):
         load("connector: mailchimp\ntags: {segments: all, purpose: tests}\n", segments=["a" * 100])
+
+
+SMALL = dataclasses.replace(
+    LIMITS,
+    field_types=frozenset({FieldType.TEXT, FieldType.NUMBER, FieldType.DATE}),
+    field_tag_length=100,
+    field_tag_pattern="[a-z][a-z0-9_]*",
+)
+
+
+def test_where_names_are_small_so_are_tags_and_the_prefix(load: Loader) -> None:
+    mapping = load.fields("trait: recency_days", "trait: revenue, tag: sg_spent", capabilities=SMALL)
+    assert [field.spec.tag for field in mapping.fields] == ["sg_recency_days", "sg_spent"]
+    with pytest.raises(ConfigError, match="100 small letters"):
+        load.fields("trait: revenue, tag: SG_SPENT", capabilities=SMALL)
+    with pytest.raises(ConfigError, match="our prefix sg_"):
+        load.fields("trait: revenue, tag: spent", capabilities=SMALL)
+
+
+def test_where_there_are_no_fields_for_addresses_they_are_texts(load: Loader) -> None:
+    link = "recommendation: for_you, slot: 1, attribute: url"
+    (field,) = load.fields(link, capabilities=SMALL).fields
+    assert field.spec.type is FieldType.TEXT

@@ -149,6 +149,14 @@ def test_an_update_states_no_consent_and_spares_who_left(standing: Standing, ope
         assert standing.remote in {ConsentState.SUBSCRIBED, ConsentState.PENDING}
 
 
+@given(standings, st.sampled_from([Operation.UPDATE, Operation.READDRESS]))
+def test_where_silence_is_mailed_an_update_needs_a_yes(standing: Standing, operation: Operation) -> None:
+    """HubSpot and Klaviyo mail whoever is there: more data, or a list, would be what mails them."""
+    silent = dataclasses.replace(standing, shows_consent=False)
+    if isinstance(admit(_change(operation), silent, double_opt_in=False), Change):
+        assert effective(standing.record) is ConsentState.SUBSCRIBED
+
+
 @given(standings)
 def test_the_opt_out_of_a_plan_and_an_untag_always_pass(standing: Standing) -> None:
     out = admit(_change(Operation.OPT_OUT), standing, double_opt_in=True)

@@ -108,6 +108,14 @@ def test_a_contact_of_the_esp_is_enriched_without_a_grant_of_ours(planned: Plann
     assert plan.new_contacts == 0
 
 
+def test_where_silence_is_mailed_nobody_is_written_without_a_grant(planned: Planner) -> None:
+    silent = dataclasses.replace(CAPABILITIES, shows_consent=False)
+    asked = Person("ben", remote="subscribed")
+    plan = planned(Person("ada", remote="subscribed", consent=ConsentRecord()), asked, capabilities=silent)
+    assert steps(plan) == [("update", "ben", "")]
+    assert plan.withheld == {"no_grant": 1}
+
+
 def test_who_is_in_the_audience_and_new_to_us_is_adopted_and_neither_created_nor_billed(
     planned: Planner,
 ) -> None:
