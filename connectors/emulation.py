@@ -57,6 +57,7 @@ class _Door:
             headers=dict(request.headers),
             body=await request.body(),
             number=number,
+            asked=request.query_params.multi_items(),
         )
         call = emulator.route(call)
         pace, traffic = emulator.pace, emulator.traffic
@@ -83,7 +84,7 @@ class _Door:
         if fault is not None and fault.kind in {FaultKind.RESET, FaultKind.LOST_ANSWER}:
             await _break_connection(request)
             return
-        response = Response(content, answer.status)
+        response = Response(content, answer.status, dict(answer.headers))
         if content:
             response.headers["content-type"] = answer.media_type
         await response(request.scope, request.receive, send)

@@ -105,7 +105,8 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request as a handler sees it. `parameters` are the path's names; a repeated query name keeps its last value.
+    """One request as a handler sees it. `parameters` are the path's names; in `query` a repeated name keeps its last
+    value, and `queries` gives all of them.
 
     `within` is the number of the request whose job makes this call, None for a call from outside.
     """
@@ -120,6 +121,11 @@ class Call:
     template: str | None = None
     within: int | None = None
     number: int = 0
+    asked: Sequence[tuple[str, str]] = ()
+
+    def queries(self, name: str) -> list[str]:
+        """Give all values of a query name, in their order."""
+        return [value for each, value in self.asked if each == name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +135,7 @@ class Answer:
     status: int = 200
     body: Any = None
     media_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Give the bytes of the body."""

@@ -78,7 +78,9 @@ def _loaded(entry: EntryPoint) -> type[Connector]:
     if missing := sorted(found.__abstractmethods__):
         raise ConfigError(f"{where} is not whole: it lacks {', '.join(missing)}.")
     if getattr(found, "name", None) != entry.name:
-        raise ConfigError(f'{where} calls itself "{getattr(found, "name", "")}": the two names must be the same.')
+        raise ConfigError(
+            f'{where} calls itself "{getattr(found, "name", "")}": the two names must be the same.'
+        )
     if not hasattr(found, "capabilities") or not hasattr(found, "label"):
         raise ConfigError(f"{where} does not say what it can do: it lacks `label` or `capabilities`.")
     return found

@@ -107,7 +107,7 @@ class HubSpot(Connector):
         self._transport = transport
         self._api = endpoints(transport, version=settings.api)
         self._properties = Properties(self._api)
-        self._tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags()
+        self._tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags(self._api)
         self._subscriptions = Subscriptions(
             self._api, subscription=settings.subscription, legal_basis=settings.legal_basis
         )
@@ -206,12 +206,8 @@ class HubSpot(Connector):
                 raise
             return self._met(changes, refused)
         outcomes = self._outcomes(changes, answer)
-        made = {
-            change: outcome.record_id
-            for change, outcome in zip(changes, outcomes, strict=True)
-            if outcome.status is OutcomeStatus.APPLIED
-        }
-        for change in made:
+        made = _applied(changes, outcomes)
+        for change, _ in made:
             if change.consent is ConsentState.SUBSCRIBED and change.grant is not None:
                 self._subscriptions.subscribe(change.address, change.grant)
         self._tag(made)
@@ -260,13 +256,7 @@ class HubSpot(Connector):
             self._refuse_lost(changes)
             raise
         outcomes = self._outcomes(changes, answer)
-        self._tag(
-            {
-                change: ids[change.contact_key]
-                for change, outcome in zip(changes, outcomes, strict=True)
-                if outcome.status is OutcomeStatus.APPLIED
-            }
-        )
+        self._tag(_applied(changes, outcomes))
         return {change.contact_key: outcome for change, outcome in zip(changes, outcomes, strict=True)}
 
     def _outcomes(self, changes: Sequence[Change], answer: Mapping[str, Any]) -> list[Outcome]:
@@ -311,7 +301,7 @@ class HubSpot(Connector):
             return rejected(
                 "left", seen=replace(left, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
             )
-        self._tag({change: there.record_id})
+        self._tag([(change, there.record_id)])
         after = self._read(change.address)
         if after is None:
             return _UNKNOWN
@@ -333,26 +323,14 @@ class HubSpot(Connector):
             record["properties"]["email"]: record
             for record in self._records([change.address for change in changes], ["email", TAGS])
         }
-        there = [change.address.lower() in records for change in changes]
-        if updates := self._tags.remove(tag, list(records.values())):
-            answer = self._api.batch.update({"inputs": updates})
-            written = {str(each["id"]) for each in answer["results"]}
-        else:
-            written = {record["id"] for record in records.values()}
-        touched = {each["id"] for each in updates}
-        return [
-            _UNCHANGED
-            if not is_there or (record := records[change.address.lower()])["id"] not in touched
-            else _APPLIED
-            if record["id"] in written
-            else _NOT_WRITTEN
-            for change, is_there in zip(changes, there, strict=True)
-        ]
+        removed, still = self._tags.remove(tag, list(records.values()))
+        ids = (records.get(change.address.lower(), {}).get("id") for change in changes)
+        return [_APPLIED if key in removed else _NOT_WRITTEN if key in still else _UNCHANGED for key in ids]
 
-    def _tag(self, written: Mapping[Change, str]) -> None:
-        """Put whoever was written on the lists that are their tags."""
+    def _tag(self, written: Sequence[tuple[Change, str]]) -> None:
+        """Put whoever was written, by record id, on the lists that are their tags."""
         lists: dict[str, list[str]] = {}
-        for change, record_id in written.items():
+        for change, record_id in written:
             for tag in set(change.tags).difference(self._tags.in_properties(change.tags)):
                 lists.setdefault(tag, []).append(record_id)
         self._tags.add(lists)
@@ -404,3 +382,12 @@ class HubSpot(Connector):
 
     def _refuse_lost(self, changes: Sequence[Change]) -> None:
         self._properties.refuse_lost({tag for change in changes for tag in change.fields})
+
+
+def _applied(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> list[tuple[Change, str]]:
+    """Give those changes that were carried out, with the ids of their records."""
+    return [
+        (change, outcome.record_id)
+        for change, outcome in zip(changes, outcomes, strict=True)
+        if outcome.status is OutcomeStatus.APPLIED
+    ]

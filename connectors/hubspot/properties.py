@@ -42,8 +42,12 @@ class Properties:
         }
 
     def custom(self) -> list[str]:
-        """Give the names of the properties that are not HubSpot's own."""
-        return [name for name, each in self.known().items() if not each.get("hubspotDefined")]
+        """Give the names of the properties that are neither HubSpot's own nor ours for other purposes."""
+        return [
+            name
+            for name, each in self.known().items()
+            if not each.get("hubspotDefined") and name not in {TAGS, CUSTOMER_ID}
+        ]
 
     def opt_outs(self) -> list[str]:
         """Give the names of the properties that mirror who opted out: of all mail, and of each type."""

@@ -31,12 +31,15 @@ class Tags(ABC):
         """Give each tag to the records with these ids, as far as it is no part of them."""
 
     @abstractmethod
-    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Take a tag off records; give the updates that do so, none where it is done already."""
+    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
+        """Take a tag off records; give the ids of those that lost it, and of those that still have it."""
 
 
 class PropertyTags(Tags):
     """Tags as options of the property `segue_tags`."""
+
+    def __init__(self, api: Endpoints) -> None:
+        self._api = api
 
     def in_properties(self, tags: Iterable[str]) -> Sequence[str]:
         """Give all of them."""
@@ -45,16 +48,19 @@ class PropertyTags(Tags):
     def add(self, tags: Mapping[str, Sequence[str]]) -> None:
         """Do nothing: they were written."""
 
-    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Give the values without the tag, of those that have it."""
-        gone = option_value(tag)
-        updates: list[Mapping[str, Any]] = []
+    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
+        """Write the values without the tag, of those that have it."""
+        gone, updates = option_value(tag), {}
         for record in records:
             held = (record["properties"].get(TAGS) or "").split(";")
             if gone in held:
                 kept = ";".join(value for value in held if value not in {"", gone})
-                updates.append({"id": record["id"], "properties": {TAGS: kept}})
-        return updates
+                updates[str(record["id"])] = {"id": record["id"], "properties": {TAGS: kept}}
+        if not updates:
+            return set(), set()
+        answer = self._api.batch.update({"inputs": list(updates.values())})
+        written = {str(each["id"]) for each in answer["results"]}
+        return written, updates.keys() - written
 
 
 class ListTags(Tags):
@@ -75,11 +81,12 @@ class ListTags(Tags):
             for start in range(0, len(ids), _MEMBERS):
                 self._api.members.add(number, list(ids[start : start + _MEMBERS]))
 
-    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def remove(self, tag: str, records: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
         """Take records off the list, if there is one."""
-        if records and (number := self._find(tag)):
-            self._api.members.remove(number, [record["id"] for record in records])
-        return []
+        if not records or (number := self._find(tag)) is None:
+            return set(), set()
+        answer = self._api.members.remove(number, [record["id"] for record in records])
+        return {str(each) for each in answer["recordIdsRemoved"]}, set()
 
     def _find(self, tag: str) -> str | None:
         if tag not in self._ids:
