@@ -11,7 +11,9 @@ from typing import Final
 
 from ..core.model import RateLimit
 
-READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+QUERY: Final = "QUERY"
+"""How a POST is counted that asks and changes nothing."""
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS", QUERY})
 POINTS: Final = 600
 """The most points of a timeline; when a run gets longer, neighbours are merged."""
 

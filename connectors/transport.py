@@ -40,7 +40,7 @@ from ..core.errors import (
 from .answers import OverdueError, OversizeError, read
 from .circuit import REST, Circuit
 from .limiter import Limiter, NoTurnError
-from .meter import READS, Meter, Traffic
+from .meter import QUERY, READS, Meter, Traffic
 from .patience import Budget, PassingError, Patience
 from .turns import SharedTurns
 from .verdicts import HARMLESS, SILENCE, Dialect, Heard, Verdict, judge
@@ -92,6 +92,7 @@ class _Request:
     params: _Query | None
     data: bytes | None
     retry: bool
+    asks: bool
     lane: str
 
     @property
@@ -204,17 +205,20 @@ class Transport:
         params: _Query | None = None,
         json: Any = None,
         retry: bool = True,
+        asks: bool = False,
         lane: str = "",
     ) -> Answer:
         """Send one request below the base URL and give its success, trying again where that is safe.
 
         `retry=False` is for requests that can raise consent: sent at most once and without a long wait, and raises
-        OutcomeUnknownError when nobody can say what became of it. Raises RetryableError when patience ended or the
+        OutcomeUnknownError when nobody can say what became of it. `asks` says of a POST that it changes nothing. Raises RetryableError when patience ended or the
         account is left alone for a while, AuthenticationError, RefusedRequestError, or DestinationError when the answer
         makes no sense.
         """
         data = None if json is None else dumps(json)
-        request = _Request(method=method, path=path, params=params, data=data, retry=retry, lane=lane)
+        request = _Request(
+            method=method, path=path, params=params, data=data, retry=retry, asks=asks, lane=lane
+        )
         budget = Budget(self.patience, self._limiter.clock)
         retrying = Retrying(
             retry=retry_if_exception_type(PassingError),
@@ -293,7 +297,7 @@ class Transport:
         seconds = self._limiter.clock.now() - sent
         throttled, failed = heard.verdict is Verdict.THROTTLED, heard.verdict is Verdict.TRANSIENT
         self._meter.count(
-            request.method,
+            QUERY if request.asks else request.method,
             sent=sent,
             seconds=seconds,
             status=heard.status,

@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from segue.connectors.hubspot import testing as hubspot_testing
 from segue.connectors.mailchimp.testing import Sandbox, running_sandbox
 from segue.sync.store.keys import ContactKeys
 from segue.sync.store.store import Store
@@ -110,6 +112,27 @@ def mailchimp(mailchimp_process: Sandbox) -> Iterator[Sandbox]:
     """A fresh local Mailchimp in the adversarial mode, whose whole traffic is held against the vendor's specification."""
     with mailchimp_process.fresh():
         yield mailchimp_process
+
+
+@pytest.fixture(scope="session")
+def hubspot_process() -> Iterator[hubspot_testing.Sandbox]:
+    with hubspot_testing.running_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def hubspot(hubspot_process: hubspot_testing.Sandbox) -> Iterator[hubspot_testing.Sandbox]:
+    """A fresh local HubSpot in the adversarial mode."""
+    with hubspot_process.fresh():
+        yield hubspot_process
+
+
+@pytest.fixture(params=["mailchimp", "hubspot"])
+def esp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh local ESP of each kind, which SANDBOX_KEY opens."""
+    sandbox = request.getfixturevalue(request.param)
+    monkeypatch.setenv("SANDBOX_KEY", sandbox.key)
+    return sandbox
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

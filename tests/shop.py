@@ -1,5 +1,6 @@
-"""A small shop as a real project on disk, whose snapshots are published without a build, and its local Mailchimp."""
+"""A small shop as a real project on disk, whose snapshots are published without a build, and its local ESP."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segue.connectors.mailchimp.testing import Sandbox
+from segue.connectors.emulator import Person
 from segue.core.config import load_project
 from segue.core.data.engine import connect
 from segue.core.snapshot import current, writing
@@ -49,13 +50,11 @@ segments:
   small: {{where: revenue < 100}}
 destinations:
   newsletter:
-    connector: mailchimp
+    connector: {connector}
     mapping: mapping.yml
     settings:
-      api_key: env:SANDBOX_KEY
-      audience: {audience}
-      base_url: {base_url}
-      retry_wait: 0.02 seconds{batch_size}
+{settings}
+      retry_wait: 0.02 seconds
 """
 
 MAPPING_YML = """\
@@ -67,6 +66,12 @@ fields:
   - {trait: last_name, label: Name, tag: SG_NAME, purpose: test}
 tags: {segments: all, purpose: test}
 """
+
+
+def mapping_for(connector: str) -> str:
+    """Give the mapping of the small shop; Mailchimp alone writes names in capital letters."""
+    text = MAPPING_YML.replace("connector: mailchimp", f"connector: {connector}")
+    return text if connector == "mailchimp" else re.sub(r"SG_\w+", lambda tag: tag[0].lower(), text)
 
 
 @dataclass
@@ -89,14 +94,14 @@ class Customer:
 
 
 class Shop:
-    """A project folder, its local Mailchimp, and the job that syncs them."""
+    """A project folder, its local ESP, and the job that syncs them."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, store: str) -> None:
+    def __init__(self, folder: Path, sandbox: Any, store: str) -> None:
         self.folder = folder
         self.sandbox = sandbox
         self.store = store
         self.max_age = "10000 days"
-        self.mapping = MAPPING_YML
+        self.mapping = mapping_for(sandbox.connector)
         self.more = ""  # further lines of the destination in segue.yml
         self.batch_size: int | None = None
         self.customers: dict[str, Customer] = {}
@@ -112,13 +117,15 @@ class Shop:
 
     def build(self) -> None:
         """Write the project and publish a snapshot of the customers, as a build would have computed it."""
+        settings = dict(self.sandbox.destination)
+        if self.batch_size:
+            settings["batch_size"] = str(self.batch_size)
         (self.folder / "segue.yml").write_text(
             SEGUE_YML.format(
                 max_age=self.max_age,
                 store=self.store,
-                audience=self.sandbox.audience,
-                base_url=self.sandbox.base_url,
-                batch_size=f"\n      batch_size: {self.batch_size}" if self.batch_size else "",
+                connector=self.sandbox.connector,
+                settings="\n".join(f"      {name}: {value}" for name, value in settings.items()),
             )
             + self.more
         )
@@ -245,6 +252,10 @@ class Shop:
             self.build()
         with ExitStack() as stack:
             return jobs.run(self.job(stack), lambda *_: None, override=override)
+
+    def people(self) -> Mapping[str, Person]:
+        """Everybody at the ESP who is not archived, by address, behind Segue's back."""
+        return {each.address: each for each in self.sandbox.emulator.people() if not each.archived}
 
     def members(self) -> Mapping[str, Any]:
         """The members of the local Mailchimp by address, behind Segue's back."""

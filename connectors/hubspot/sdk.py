@@ -54,6 +54,7 @@ class _TransportClient(ApiClient):  # type: ignore[misc]  # the SDK ships no typ
             params=list(_flat(query_params or ())),
             json=body,
             retry=self._retry,
+            asks=resource_path.endswith(("/search", "/batch/read")),
             lane=SEARCH if resource_path.endswith("/search") else "",
         ).body
 

@@ -1,9 +1,9 @@
 """A running local HubSpot for tests, ours and other people's: one process-wide emulator, a fresh portal per test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 
@@ -15,8 +15,19 @@ from .emulator import HubSpotEmulator, Settings
 class Sandbox:
     """A running portal. `base_url` is what the connector's setting of that name wants."""
 
+    connector: ClassVar[str] = "hubspot"
     emulator: HubSpotEmulator
     base_url: str
+
+    @property
+    def destination(self) -> Mapping[str, str]:
+        """The settings of a destination that means this portal; its token comes from the environment's SANDBOX_KEY."""
+        return {"token": "env:SANDBOX_KEY", "base_url": self.base_url}
+
+    @property
+    def key(self) -> str:
+        """What SANDBOX_KEY must be."""
+        return self.token
 
     @property
     def token(self) -> str:

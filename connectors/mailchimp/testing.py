@@ -13,10 +13,10 @@ For tests alone, ours and other people's. Two fixtures are all it takes:
             yield mailchimp_process
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 
@@ -30,6 +30,7 @@ from .specification import specification
 class Sandbox:
     """A running account. `base_url` is what the connector's setting of that name wants."""
 
+    connector: ClassVar[str] = "mailchimp"
     emulator: MailchimpEmulator
     origin: str
     referee: Referee
@@ -38,6 +39,11 @@ class Sandbox:
     def base_url(self) -> str:
         """The API's address, version included."""
         return f"{self.origin}/3.0"
+
+    @property
+    def destination(self) -> Mapping[str, str]:
+        """The settings of a destination that means this account; its key comes from the environment's SANDBOX_KEY."""
+        return {"api_key": "env:SANDBOX_KEY", "audience": self.audience, "base_url": self.base_url}
 
     @property
     def audience(self) -> str:
