@@ -206,6 +206,10 @@ class HubSpot(Connector):
                 raise
             return self._met(changes, refused)
         outcomes = self._outcomes(changes, answer)
+        answers = list(zip(changes, outcomes, strict=True))
+        if taken := [change for change, outcome in answers if outcome.code == "address_taken"]:
+            there = self._there(taken)
+            outcomes = [there.get(change.contact_key, outcome) for change, outcome in answers]
         made = _applied(changes, outcomes)
         for change, _ in made:
             if change.consent is ConsentState.SUBSCRIBED and change.grant is not None:
@@ -215,19 +219,27 @@ class HubSpot(Connector):
 
     def _met(self, changes: Sequence[Change], refused: RefusedRequestError) -> list[Outcome]:
         """Say who of a refused batch is there already: the answer names the first of them alone."""
-        there = self.read([change.address for change in changes])
-        if not any(there):
-            if len(changes) == 1:  # the customer's id, or the address as somebody's second one, is taken
-                return [rejected("address_taken")]
+        there = self._there(changes)
+        if not there and len(changes) > 1:
             raise refused
         return [
-            _BESIDE
-            if contact is None
-            else rejected("left", seen=contact)
+            there.get(change.contact_key, rejected("address_taken") if len(changes) == 1 else _BESIDE)
+            for change in changes
+        ]
+
+    def _there(self, changes: Sequence[Change]) -> dict[int, Outcome]:
+        """Say of each contact that is there already what it is to a create, by key.
+
+        Who is not has an id or a second address of somebody else's.
+        """
+        found = self.read([change.address for change in changes])
+        return {
+            change.contact_key: rejected("left", seen=contact)
             if contact.state in LEFT
             else Outcome(status=OutcomeStatus.EXISTS, seen=contact, record_id=contact.record_id)
-            for contact in there
-        ]
+            for change, contact in zip(changes, found, strict=True)
+            if contact is not None
+        }
 
     def _update(self, changes: Sequence[Change]) -> list[Outcome]:
         ids = self._ids(changes)

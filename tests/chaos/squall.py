@@ -113,7 +113,7 @@ class Squall:
     def _run(self, *, kill_after: int | None) -> dict[str, Any] | None:
         """Run as a schedule does; None where it was killed."""
         self.runs += 1
-        command = [
+        command: list[str | Path] = [
             SEGUE,
             "run",
             "--no-build",

@@ -354,7 +354,8 @@ class Storm:
     def _next_second(self) -> datetime:
         """Let a second pass, so that no two words are of the same one: an ESP tells no smaller parts."""
         self.emulator.clock.advance(timedelta(seconds=1))
-        return self.emulator.clock.now().replace(microsecond=0)
+        now: datetime = self.emulator.clock.now()
+        return now.replace(microsecond=0)
 
 
 class _Signal:

@@ -38,7 +38,8 @@ def an_hour_ago(shop: Shop) -> None:
 
 def now(shop: Shop) -> datetime:
     shop.sandbox.emulator.clock.advance(timedelta(minutes=1))
-    return shop.sandbox.emulator.clock.now()
+    moment: datetime = shop.sandbox.emulator.clock.now()
+    return moment
 
 
 def post(shop: Shop, kind: str, at: datetime | None = None, address: str = FIRST, **more: str) -> None:
