@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,7 @@ class Clock:
 class Call:
     """One request as a handler sees it. `parameters` are the path's names; a repeated query name keeps its last value.
 
+    `pairs` are the query in full, where a name may come more than once.
     `within` is the number of the request whose job makes this call, None for a call from outside.
     """
 
@@ -114,6 +116,7 @@ class Call:
     path: str
     base_url: str
     query: Mapping[str, str] = field(default_factory=dict)
+    pairs: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -129,6 +132,7 @@ class Answer:
     status: int = 200
     body: Any = None
     media_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Give the bytes of the body."""
@@ -136,7 +140,7 @@ class Answer:
             return b""
         if isinstance(self.body, bytes):
             return self.body
-        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 class RefusedError(Exception):
@@ -145,6 +149,24 @@ class RefusedError(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+class RollingWindow:
+    """Counts what came in the latest seconds of an emulator's clock, which may be set back."""
+
+    def __init__(self) -> None:
+        self._recent: deque[datetime] = deque()
+
+    def count(self, now: datetime, seconds: float) -> int:
+        """Say how many came in the window that ends now."""
+        window = timedelta(seconds=seconds)
+        while self._recent and not timedelta() <= now - self._recent[0] < window:
+            self._recent.popleft()  # older than the window, or from before the clock was set back
+        return len(self._recent)
+
+    def add(self, now: datetime) -> None:
+        """Count one more."""
+        self._recent.append(now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,25 +3,17 @@
 Endpoints are elsewhere; this is what they all stand on.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any
 
-from ....core.errors import ConfigError, Problem
 from ...emulator import Call, Clock, RefusedError
+from ...emulator_settings import EmulatorSettings
 from .answers import invalid, missing, problem, truth
 from .audience import Audience, Member, Rules
 from .schema import mismatch
-
-
-class Mode(StrEnum):
-    """What the account does where no source settles what Mailchimp does."""
-
-    ADVERSARIAL = "adversarial"  # the worst for the people on the list
-    PERMISSIVE = "permissive"  # refuses no raise of consent: the caller's own gate must hold alone
 
 
 class Plan(StrEnum):
@@ -44,17 +36,16 @@ FIELD_SLOTS: Mapping[Plan, int] = {Plan.STANDARD: 30, Plan.PREMIUM: 80}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(EmulatorSettings):
     """What the sandbox account is like. `audience` is the id of the one list it starts with.
 
     No more than `rate_count` requests are taken in any `rate_seconds` of the emulator's clock, 0 meaning no limit
-    (Mailchimp documents none); a refused one does not count. `latency` is in real seconds per request. Webhooks made
-    while `sign_webhooks` is off are unsigned for good, as those from before 2026 are.
+    (Mailchimp documents none); a refused one does not count. Webhooks made while `sign_webhooks` is
+    off are unsigned for good, as those from before 2026 are.
     """
 
     key: str = "sandbox-us19"
     audience: str = "b1234567ab"
-    mode: Mode = Mode.ADVERSARIAL
     plan: Plan = Plan.STANDARD
     double_optin: bool = False
     refuse_fake_addresses: bool = False
@@ -63,50 +54,7 @@ class Settings:
     throttle: Throttle = Throttle.MIXED
     rate_count: int = 0
     rate_seconds: float = 10.0
-    latency: float = 0.0
     sign_webhooks: bool = True
-
-    def changed(self, changes: Mapping[str, Any]) -> "Settings":
-        """Give these settings with some replaced. Raises ConfigError listing every unknown name and wrong value."""
-        types, problems, good = get_type_hints(Settings), [], {}
-        for name, value in changes.items():
-            if name not in types:
-                close = difflib.get_close_matches(name, types, n=1)
-                hint = f'Did you mean "{close[0]}"?' if close else f"There are: {', '.join(types)}."
-                problems.append(
-                    Problem(where="sandbox settings", message=f'no setting "{name}".', next_step=hint)
-                )
-                continue
-            try:
-                good[name] = _typed(types[name], value)
-            except ValueError as error:
-                problems.append(Problem(where="sandbox settings", message=f"{name}: {error}"))
-        if problems:
-            raise ConfigError.of(problems)
-        return replace(self, **good)
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the settings as JSON."""
-        return asdict(self)
-
-    @property
-    def permissive(self) -> bool:
-        """Whether every raise of consent succeeds."""
-        return self.mode is Mode.PERMISSIVE
-
-
-def _typed(wanted: type, value: Any) -> Any:
-    if issubclass(wanted, StrEnum):
-        if value not in list(wanted):
-            raise ValueError(f"must be one of {', '.join(wanted)}, not {value!r}")
-        return wanted(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        raise ValueError(f"must be {wanted.__name__}, not {value!r}")
-    if isinstance(value, int | float) and value < 0:
-        raise ValueError(f"must not be negative, not {value!r}")
-    return value
 
 
 class Account:
