@@ -1,0 +1,1 @@
+"""HubSpot: its emulator, and what tests of it share."""
