@@ -37,6 +37,8 @@ class Reason(StrEnum):
     LEFT_ALL = "UNSUBSCRIBE_FROM_ALL_OCCURRED"
 
 
+BY_API = "api"  # how a write refuses, in the place of a person
+
 LEGAL_BASES = frozenset(
     {
         "LEGITIMATE_INTEREST_PQL",
@@ -129,7 +131,7 @@ class Consent:
         everything = standing.left
         if of_address:
             everything = standing.erased or everything or standing.bounced
-        return {**dict.fromkeys(_MARKETING, everything), **refused} if everything else refused
+        return together(refused, dict.fromkeys(_MARKETING, everything)) if everything else refused
 
     def state(self, address: str) -> ConsentState:
         """Say what HubSpot does with an address."""
@@ -182,7 +184,7 @@ class Consent:
             return self._subscribe(standing, number, choice)
         was = Status.NOT_SPECIFIED if before is None else before.status
         if choice.status is Status.UNSUBSCRIBED and before is not None:
-            choice.how = before.how or choice.how
+            choice.how = _weightier(before.how, choice.how)
         standing.choices[number] = choice
         return Reason.UNCHANGED if was is choice.status else Reason.CHANGED
 
@@ -204,10 +206,10 @@ class Consent:
         return Reason.UNCHANGED if unchanged else Reason.CHANGED
 
     def leave(self, address: str, how: str, now: datetime) -> None:
-        """Opt an address out of all e-mail; the first refusal is the one that is remembered."""
+        """Opt an address out of all e-mail."""
         standing = self._standing(address)
-        if standing.left is None:
-            standing.left, standing.left_at = how, now
+        standing.left = _weightier(standing.left, how)
+        standing.left_at = standing.left_at or now
 
     def bounce(self, address: str) -> None:
         """Let mail to an address come back for good."""
@@ -237,6 +239,16 @@ def _status(standing: Standing, number: int) -> Status:
 
 def _goes(status: Status, *, privacy: bool) -> bool:
     return status is Status.SUBSCRIBED or (status is Status.NOT_SPECIFIED and not privacy)
+
+
+def _weightier(one: str | None, other: str | None) -> str | None:
+    return other or one if one in {None, BY_API} else one
+
+
+def together(some: Mapping[int, str], others: Mapping[int, str]) -> dict[int, str]:
+    """Put refusals together: what a person said counts before what a write said for them, and then the first."""
+    kept = {number: how for number, how in some.items() if how != BY_API or number not in others}
+    return {**others, **kept}
 
 
 def mirror_of(number: int) -> str:

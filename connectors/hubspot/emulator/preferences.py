@@ -28,7 +28,7 @@ from .answers import (
     texts,
     unscoped,
 )
-from .consent import LEGAL_BASES, TYPES, Choice, Reason, Standing, Status, SubscriptionType
+from .consent import BY_API, LEGAL_BASES, TYPES, Choice, Reason, Standing, Status, SubscriptionType
 from .definitions import is_address
 from .paths import PREFERENCES, PREFERENCES_RESUBSCRIBE, PREFERENCES_V3, Endpoint, under
 from .settings import Tier
@@ -186,7 +186,7 @@ class PreferenceEndpoints:
             raise invalid(call, "legalBasisExplanation must be a string")
         if self._account.settings.data_privacy and not (basis and explanation):
             raise invalid(call, "legalBasis and legalBasisExplanation are required while data privacy is on")
-        how = "api" if status is Status.UNSUBSCRIBED else None
+        how = BY_API if status is Status.UNSUBSCRIBED else None
         now = self._account.clock.now()
         return Choice(status=status, at=now, how=how, legal_basis=basis, explanation=explanation)
 
@@ -195,7 +195,7 @@ class PreferenceEndpoints:
         standing = account.consent.addresses.get(address)
         reason = Reason.UNCHANGED if standing is not None and standing.left else Reason.LEFT_ALL
         now = account.clock.now()
-        account.consent.leave(address, "api", now)
+        account.consent.leave(address, BY_API, now)
         account.records.restate(address, "INTEGRATION")
         choice = Choice(status=Status.UNSUBSCRIBED, at=now)
         return [self._status(address, kind, choice, reason=reason) for kind in TYPES.values()]

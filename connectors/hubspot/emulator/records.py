@@ -18,7 +18,7 @@ from typing import Any
 
 from ...emulator import Clock, Raise
 from .answers import stamp
-from .consent import TYPES, Choice, Consent, Reason, mirror_of
+from .consent import TYPES, Choice, Consent, Reason, mirror_of, together
 from .definitions import Definitions
 from .index import SearchIndex
 from .settings import Settings
@@ -234,7 +234,7 @@ class Records:
             properties["hs_additional_emails"] = ";".join(others)
         now = self._clock.now()
         contact = Contact(number, properties, primary.created, now, others=others)
-        contact.refused = {**other.refused, **primary.refused}
+        contact.refused = together(primary.refused, other.refused)
         contact.properties |= self.consent.mirrors(contact.email)
         self.active[number] = contact
         insort(self.active_ids, number)
@@ -284,10 +284,10 @@ class Records:
         """Keep what the person said no to, and remember a write by API that made nothing of it."""
         if not (earlier or contact.refused or contact.email in self.consent.addresses):
             return
-        refused = {**contact.refused, **earlier}
+        refused = together(contact.refused, earlier)
         mailable = self._judge(contact.email, refused, before or "left", request)
         kept = {number: how for number, how in contact.refused.items() if number not in mailable}
-        contact.refused = {**kept, **self.consent.refusals(contact.email)}
+        contact.refused = together(kept, self.consent.refusals(contact.email))
 
     def _judge(self, address: str, refused: Mapping[int, str], before: str, request: int) -> frozenset[int]:
         mailable = self.consent.mailable(address)

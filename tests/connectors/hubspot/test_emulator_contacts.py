@@ -93,7 +93,12 @@ def test_all_wrong_values_of_a_write_are_named_and_nothing_is_written(contacts: 
 
 
 def test_consent_cannot_be_written_as_a_property(contacts: Contacts) -> None:
-    for name in ("hs_email_optout", "hs_email_optout_2001001", "hs_email_quarantined", "hs_marketable_status"):
+    for name in (
+        "hs_email_optout",
+        "hs_email_optout_2001001",
+        "hs_email_quarantined",
+        "hs_marketable_status",
+    ):
         assert codes(contacts.try_create(**{name: "false"})) == {"READ_ONLY_VALUE"}
 
 
@@ -141,7 +146,12 @@ def test_a_merge_gives_the_survivor_a_new_id(contacts: Contacts) -> None:
     merged = contacts.sandbox.call("POST", "./merge", body).json()["id"]
     assert merged not in {anna, bert}
     assert contacts.sandbox.call("GET", f"./{anna}").status_code == 404
-    assert contacts.values(merged, "email", "city", "zip", "hs_additional_emails") == [ANNA, "Bonn", "1", BERT]
+    assert contacts.values(merged, "email", "city", "zip", "hs_additional_emails") == [
+        ANNA,
+        "Bonn",
+        "1",
+        BERT,
+    ]
     assert contacts.read(BERT, idProperty="email")["id"] == merged
     assert contacts.try_create(BERT).status_code == 409
 
