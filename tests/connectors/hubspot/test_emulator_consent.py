@@ -1,5 +1,7 @@
 """What the local HubSpot does to people who said no: where it refuses, where it does not, and that it remembers."""
 
+from typing import Any
+
 import pytest
 
 from segue.connectors.emulator import PersonAct
@@ -36,7 +38,7 @@ def test_with_data_privacy_nobody_is_mailed_who_was_not_asked(contacts: Contacts
     contacts.sandbox.settings(data_privacy=True)
     contacts.create()
     assert contacts.state() is ConsentState.UNKNOWN
-    basis = {"legalBasis": "CONSENT_WITH_NOTICE", "legalBasisExplanation": "Asked in the shop."}
+    basis: Any = {"legalBasis": "CONSENT_WITH_NOTICE", "legalBasisExplanation": "Asked in the shop."}
     contacts.choose("SUBSCRIBED", **basis)
     assert contacts.state() is SUBSCRIBED
     assert contacts.refusals == []

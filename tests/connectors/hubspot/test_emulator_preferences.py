@@ -12,7 +12,7 @@ from .calls import ANNA, BERT, LETTER, NEWS, Contacts
 
 BASES = [f"/communication-preferences/{version}" for version in ("v4", "2026-03", "2026-09")]
 V4, V3 = BASES[0], "/communication-preferences/v3"
-BASIS = {"legalBasis": "LEGITIMATE_INTEREST_CLIENT", "legalBasisExplanation": "A customer."}
+BASIS: dict[str, Any] = {"legalBasis": "LEGITIMATE_INTEREST_CLIENT", "legalBasisExplanation": "A customer."}
 
 
 def statuses(hubspot: Sandbox, address: str = ANNA) -> dict[int, str]:

@@ -187,7 +187,7 @@ def test_webhooks_are_managed_with_the_developers_key(hubspot: Sandbox) -> None:
     from hubspot.webhooks import SettingsChangeRequest, SubscriptionCreateRequest, ThrottlingSettings
 
     settings = hubspot.emulator.account.settings
-    webhooks = vendor.HubSpot(developer_api_key=settings.developer_key, host=hubspot.origin).webhooks
+    webhooks = vendor.HubSpot(api_key=settings.developer_key, host=hubspot.origin).webhooks
     request = SettingsChangeRequest(
         target_url="https://shop.de/hubspot", throttling=ThrottlingSettings(max_concurrent_requests=10)
     )
