@@ -57,13 +57,15 @@ _DONE = frozenset({OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED})
 class ContractAccount:
     """A fresh, empty account. `people` and `act` look at it and act in it behind the connector's back.
 
-    `raises` gives the writes that made somebody mailable who had said no, as far as the account notices.
+    `raises` gives the writes that made somebody mailable who had said no, as far as the account notices. `settle` lets so
+    much time pass as the ESP takes until it shows what happened.
     """
 
     connector: Connector
     people: Callable[[], Sequence[Person]]
     act: Callable[[PersonAct, str], None]
     raises: Callable[[], Sequence[Raise]] = field(default=lambda: ())
+    settle: Callable[[], None] = field(default=lambda: None)
 
     def find(self, address: str) -> Person | None:
         """Give who is at an address, None where nobody is or is shown."""
@@ -338,6 +340,7 @@ class ConnectorContract:
         ready.act(PersonAct.UNSUBSCRIBE, _address(1))
         ready.act(PersonAct.BOUNCE, _address(2))
         ready.act(PersonAct.SUBSCRIBE, _address(4))
+        ready.settle()
         later, cursor = _pulled(ready, cursor)
         assert later[_address(1)] is ConsentState.UNSUBSCRIBED
         assert later[_address(2)] is ConsentState.SUPPRESSED

@@ -11,7 +11,6 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..core.errors import ConfigError
-from .emulator import Answer, Call, Emulator, Pace, PersonAct
+from .emulator import Answer, Call, Emulator, Pace, PersonAct, RollingWindow
 from .faults import Fault, FaultKind
 
 
@@ -35,7 +34,7 @@ class _Door:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._in_flight = 0
-        self._recent: deque[datetime] = deque()
+        self._window = RollingWindow()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._in_flight += 1
@@ -54,10 +53,10 @@ class _Door:
             path=request.url.path,
             base_url=str(request.base_url).rstrip("/"),
             query=dict(request.query_params),
+            pairs=request.query_params.multi_items(),
             headers=dict(request.headers),
             body=await request.body(),
             number=number,
-            asked=request.query_params.multi_items(),
         )
         call = emulator.route(call)
         pace, traffic = emulator.pace, emulator.traffic
@@ -77,14 +76,14 @@ class _Door:
             emulator.record(
                 call,
                 answer,
-                query=request.query_params.multi_items(),
+                query=call.pairs,
                 seconds=time.perf_counter() - started,
                 fault=fault.kind if fault else None,
             )
         if fault is not None and fault.kind in {FaultKind.RESET, FaultKind.LOST_ANSWER}:
             await _break_connection(request)
             return
-        response = Response(content, answer.status, dict(answer.headers))
+        response = Response(content, answer.status, headers=dict(answer.headers))
         if content:
             response.headers["content-type"] = answer.media_type
         await response(request.scope, request.receive, send)
@@ -94,12 +93,10 @@ class _Door:
             return True
         if pace.rate is None:
             return False
-        now, window = self._emulator.clock.now(), timedelta(seconds=pace.rate.seconds)
-        while self._recent and not timedelta() <= now - self._recent[0] < window:
-            self._recent.popleft()  # older than the window, or from before the clock was set back
-        if len(self._recent) >= pace.rate.count:
+        now = self._emulator.clock.now()
+        if self._window.count(now, pace.rate.seconds) >= pace.rate.count:
             return True
-        self._recent.append(now)
+        self._window.add(now)
         return False
 
     def _answer(self, call: Call) -> tuple[Answer, Fault | None]:

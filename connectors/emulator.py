@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -106,7 +107,7 @@ class Clock:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request as a handler sees it. `parameters` are the path's names; in `query` a repeated name keeps its last
-    value, and `queries` gives all of them.
+    value, and `pairs` are the query in full.
 
     `within` is the number of the request whose job makes this call, None for a call from outside.
     """
@@ -115,17 +116,13 @@ class Call:
     path: str
     base_url: str
     query: Mapping[str, str] = field(default_factory=dict)
+    pairs: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     parameters: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
     within: int | None = None
     number: int = 0
-    asked: Sequence[tuple[str, str]] = ()
-
-    def queries(self, name: str) -> list[str]:
-        """Give all values of a query name, in their order."""
-        return [value for each, value in self.asked if each == name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +140,7 @@ class Answer:
             return b""
         if isinstance(self.body, bytes):
             return self.body
-        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 class RefusedError(Exception):
@@ -152,6 +149,24 @@ class RefusedError(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+class RollingWindow:
+    """Counts what came in the latest seconds of an emulator's clock, which may be set back."""
+
+    def __init__(self) -> None:
+        self._recent: deque[datetime] = deque()
+
+    def count(self, now: datetime, seconds: float) -> int:
+        """Say how many came in the window that ends now."""
+        window = timedelta(seconds=seconds)
+        while self._recent and not timedelta() <= now - self._recent[0] < window:
+            self._recent.popleft()  # older than the window, or from before the clock was set back
+        return len(self._recent)
+
+    def add(self, now: datetime) -> None:
+        """Count one more."""
+        self._recent.append(now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""HubSpot CRM: contacts, properties, lists and e-mail subscriptions of one portal."""
+"""HubSpot: its emulator, and what tests of it share."""

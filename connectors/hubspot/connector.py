@@ -205,7 +205,7 @@ class HubSpot(Connector):
             if refused.status != 409:
                 raise
             return self._met(changes, refused)
-        outcomes = self._outcomes(changes, answer)
+        outcomes = self._outcomes(changes, answer, {})
         answers = list(zip(changes, outcomes, strict=True))
         if taken := [change for change, outcome in answers if outcome.code == "address_taken"]:
             there = self._there(taken)
@@ -267,17 +267,27 @@ class HubSpot(Connector):
         except RefusedRequestError:
             self._refuse_lost(changes)
             raise
-        outcomes = self._outcomes(changes, answer)
+        outcomes = self._outcomes(changes, answer, ids)
         self._tag(_applied(changes, outcomes))
         return {change.contact_key: outcome for change, outcome in zip(changes, outcomes, strict=True)}
 
-    def _outcomes(self, changes: Sequence[Change], answer: Mapping[str, Any]) -> list[Outcome]:
-        """Say what a batch's answer means for each contact. 207 is a success: errors stand beside the results."""
+    def _outcomes(
+        self, changes: Sequence[Change], answer: Mapping[str, Any], ids: Mapping[int, str]
+    ) -> list[Outcome]:
+        """Say what a batch's answer means for each contact. 207 is a success: errors stand beside the results.
+
+        They come in any order. An error names the contacts by our keys, by the record `ids`, or by neither.
+        """
         written = {str(each.get("objectWriteTraceId")): each for each in answer["results"]}
+        keys = {record_id: str(key) for key, record_id in ids.items()}
         refused: dict[str, Outcome] = {}
         for error in answer.get("errors") or ():
-            for key in (error.get("context") or {}).get("objectWriteTraceId", ()):
-                refused[str(key)] = refusal(error)
+            context, found = error.get("context") or {}, refusal(error)
+            if found.code == "lost_property":
+                self._refuse_lost(changes)
+            named = [str(key) for key in context.get("objectWriteTraceId", ())]
+            named += [keys[record_id] for record_id in map(str, context.get("ids", ())) if record_id in keys]
+            refused |= dict.fromkeys(named, found)
         return [
             replace(_APPLIED, record_id=str(written[key]["id"]))
             if key in written

@@ -33,6 +33,7 @@ REASONS: Final = {
     "vanished": "This contact is no longer in the portal.",
     "address_taken": "Another contact of the portal has the address already.",
     "invalid_field": "HubSpot refused a value.",
+    "lost_property": "HubSpot does not have a property any more.",
     "refused": "HubSpot refused this contact.",
 }
 REMEDIES: Final = {
@@ -47,7 +48,7 @@ _CODES: Final = {
     "OBJECT_NOT_FOUND": "vanished",
     "CONFLICT": "address_taken",
     "VALIDATION_ERROR": "invalid_field",
-    "PROPERTY_DOESNT_EXIST": "invalid_field",
+    "PROPERTY_DOESNT_EXIST": "lost_property",
     "INVALID_OPTION": "invalid_field",
 }
 LEFT: Final = frozenset({ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED})

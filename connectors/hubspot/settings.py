@@ -24,7 +24,7 @@ SEARCHES: Final = RateLimit(count=5, seconds=1)
 # https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines, of private apps: ten seconds, and a day.
 _TIERS: Final = {
     "starter": (RateLimit(count=100, seconds=10), RateLimit(count=250_000, seconds=86_400)),
-    "professional": (RateLimit(count=190, seconds=10), RateLimit(count=650_000, seconds=86_400)),
+    "pro": (RateLimit(count=190, seconds=10), RateLimit(count=650_000, seconds=86_400)),
     "enterprise": (RateLimit(count=190, seconds=10), RateLimit(count=1_000_000, seconds=86_400)),
 }
 # https://developers.hubspot.com/docs/api-reference/legacy/communication-preferences/guide

@@ -56,6 +56,7 @@ def test_version_is_that_of_the_distribution() -> None:
         (["init"], "Missing argument 'folder'"),
         (["segments"], "Missing command"),
         (["sandbox", "mailchimp", "--port", "70000"], "Invalid value for '--port'"),
+        (["sandbox", "hubspot", "--port", "0"], "Invalid value for '--port'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], told: str) -> None:

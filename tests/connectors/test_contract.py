@@ -1,6 +1,7 @@
 """Every built-in connector keeps the contract, against an ESP of each temper."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -22,6 +23,7 @@ def account_of(sandbox: Any, mode: str, **settings: str) -> Iterator[ContractAcc
             people=emulator.people,
             act=lambda act, address: emulator.act(act, audience="", address=address),
             raises=lambda: emulator.raises,
+            settle=lambda: emulator.clock.advance(timedelta(minutes=1)),
         )
 
 

@@ -3,6 +3,7 @@
 What a connector makes of one request is its own tests' to say; nothing here knows an ESP's words.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, esp: Any) -> Shop:
 def nobody_is_raised(shop: Shop) -> Any:
     yield
     assert list(shop.sandbox.emulator.raises) == []
+
+
+def act(shop: Shop, what: PersonAct) -> None:
+    """Let the first contact act, and so much time pass as the ESP takes until it shows that."""
+    shop.sandbox.emulator.act(what, audience="", address=ADDRESS)
+    shop.sandbox.emulator.clock.advance(timedelta(minutes=1))
 
 
 def states(shop: Shop) -> dict[str, ConsentState]:
@@ -77,7 +84,7 @@ def test_nobody_is_made_without_a_grant(shop: Shop) -> None:
 def test_who_leaves_at_the_esp_stays_out_and_is_not_written_any_more(shop: Shop) -> None:
     shop.stock(2)
     shop.run()
-    shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, audience="", address=ADDRESS)
+    act(shop, PersonAct.UNSUBSCRIBE)
     shop.customers["c00000"].spent = 20.0
     shop.run()
     assert states(shop)[ADDRESS] is UNSUBSCRIBED
@@ -96,7 +103,7 @@ def test_who_leaves_at_the_shop_is_opted_out(shop: Shop) -> None:
 def test_who_bounced_is_written_at_no_address_that_bounced(shop: Shop) -> None:
     shop.stock(1)
     shop.run()
-    shop.sandbox.emulator.act(PersonAct.BOUNCE, audience="", address=ADDRESS)
+    act(shop, PersonAct.BOUNCE)
     shop.customers["c00000"].spent = 20.0
     shop.run()
     assert states(shop) == {ADDRESS: ConsentState.SUPPRESSED}
@@ -120,7 +127,7 @@ def test_a_new_address_moves_the_contact_and_makes_no_second_one(shop: Shop) -> 
 def test_who_left_is_mailed_at_no_new_address(shop: Shop) -> None:
     shop.stock(1)
     shop.run()
-    shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, audience="", address=ADDRESS)
+    act(shop, PersonAct.UNSUBSCRIBE)
     shop.customers["c00000"].email = "new@shop.example"
     shop.run()
     shop.run()

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from ...emulator import Call, Clock, RefusedError
-from ...emulator_settings import SandboxSettings
+from ...emulator_settings import EmulatorSettings
 from .answers import invalid, missing, problem, truth
 from .audience import Audience, Member, Rules
 from .schema import mismatch
@@ -36,12 +36,12 @@ FIELD_SLOTS: Mapping[Plan, int] = {Plan.STANDARD: 30, Plan.PREMIUM: 80}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(SandboxSettings):
+class Settings(EmulatorSettings):
     """What the sandbox account is like. `audience` is the id of the one list it starts with.
 
     No more than `rate_count` requests are taken in any `rate_seconds` of the emulator's clock, 0 meaning no limit
-    (Mailchimp documents none); a refused one does not count. `latency` is in real seconds per request. Webhooks made
-    while `sign_webhooks` is off are unsigned for good, as those from before 2026 are.
+    (Mailchimp documents none); a refused one does not count. Webhooks made while `sign_webhooks` is
+    off are unsigned for good, as those from before 2026 are.
     """
 
     key: str = "sandbox-us19"
@@ -54,7 +54,6 @@ class Settings(SandboxSettings):
     throttle: Throttle = Throttle.MIXED
     rate_count: int = 0
     rate_seconds: float = 10.0
-    latency: float = 0.0
     sign_webhooks: bool = True
 
 

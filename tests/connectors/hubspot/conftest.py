@@ -11,6 +11,8 @@ from segue.connectors.hubspot.testing import Sandbox
 from segue.core.consent import ConsentState
 from segue.core.model import Change, DestinationSchema, FieldSpec, FieldType, Grant, Operation, Outcome
 
+from .calls import Contacts
+
 GRANT = Grant(granted_at=datetime(2026, 3, 1, 9, 30, tzinfo=UTC), source="shop", evidence={"form": "f1"})
 SCHEMA = DestinationSchema(
     fields=(
@@ -45,13 +47,17 @@ class Portal:
         return outcome
 
     def record(self, number: int) -> Any:
-        return self.emulator.portal.find(address(number), "email")
+        return self.emulator.account.records.find("email", address(number))
 
     def sent(self) -> list[str]:
         """The requests since the last call of this, as "METHOD template"."""
         log = [f"{each['method']} {each['path']}" for each in self.emulator.traffic.log]
         self.emulator.traffic.log.clear()
         return log
+
+    def states(self) -> set[ConsentState]:
+        """How everybody stands who is not archived."""
+        return {each.state for each in self.emulator.people() if not each.archived}
 
 
 def address(number: int) -> str:
@@ -65,6 +71,11 @@ def change(operation: Operation, number: int, **more: Any) -> Change:
     if operation is Operation.OPT_OUT:
         given |= {"consent": ConsentState.UNSUBSCRIBED}
     return Change(**(given | more))
+
+
+@pytest.fixture
+def contacts(hubspot: Sandbox) -> Contacts:
+    return Contacts(hubspot)
 
 
 @pytest.fixture(params=["v3", "2026-09"])
