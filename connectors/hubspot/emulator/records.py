@@ -145,7 +145,7 @@ class Records:
                 "At least one of the following properties must be set: email, firstname, lastname"
             )
         address = values.get("email", "")
-        if address and address != present.get("email") and self.consent.blocked(address) and not lenient:
+        if self.consent.blocked(address) and not lenient:
             raise RefusedWriteError(
                 f"{address} was deleted for reasons of privacy and cannot be used any more"
             )
