@@ -31,7 +31,7 @@ class Account:
         self.consent = Consent(lambda: self.settings)
         self.records = Records(self.definitions, self.consent, lambda: self.settings, clock)
         self.lists = Lists(clock)
-        self.records.left = self.lists.forget
+        self.records.before_removal = self.lists.forget
 
     def record_of(self, call: Call, *, archived: bool = False) -> Contact:
         """Find the record that a path names by id, or by what the query says, or refuse with 404."""

@@ -103,7 +103,9 @@ class Records:
         self.archived_ids: list[int] = []
         self.raises: list[Raise] = []
         self.listener: Callable[[Happening], None] | None = None
-        self.left: Callable[[Contact], None] = lambda _: None  # told of records that go, before they do
+        self.before_removal: Callable[[Contact], None] = lambda _: (
+            None
+        )  # told of records that go, before they do
         self._settings = settings
         self._clock = clock
         self._next = FIRST_ID
@@ -143,7 +145,7 @@ class Records:
                 "At least one of the following properties must be set: email, firstname, lastname"
             )
         address = values.get("email", "")
-        if address and address != present.get("email") and self.consent.blocked(address) and not lenient:
+        if self.consent.blocked(address) and not lenient:
             raise RefusedWriteError(
                 f"{address} was deleted for reasons of privacy and cannot be used any more"
             )
@@ -343,7 +345,7 @@ class Records:
         _move(self.by_email, contact, contact.email, address)
 
     def _remove(self, contact: Contact) -> None:
-        self.left(contact)
+        self.before_removal(contact)
         del self.active[contact.id]
         del self.active_ids[bisect_left(self.active_ids, contact.id)]
         for address in (contact.email, *contact.others):

@@ -9,7 +9,7 @@ from segue.connectors.hubspot.testing import Sandbox
 from segue.core.consent import ConsentState
 
 ANNA, BERT = "anna@shop.de", "bert@shop.de"
-NEWS, LETTER = 2001001, 2001002
+NEWS, LETTER, ONE_TO_ONE = 2001001, 2001002, 2001003
 UNIQUE = {
     "name": "shop_id",
     "label": "Shop id",

@@ -184,6 +184,15 @@ def test_a_merge_into_whoever_left_makes_nobody_mailable(contacts: Contacts) -> 
     assert contacts.refusals == []
 
 
+def test_leaving_at_a_second_address_does_not_reach_the_first(contacts: Contacts) -> None:
+    anna, bert = contacts.create(), contacts.create(BERT)
+    body = {"primaryObjectId": anna, "objectIdToMerge": bert}
+    merged = contacts.sandbox.call("POST", "./merge", body).json()["id"]
+    act(contacts, PersonAct.UNSUBSCRIBE, BERT)
+    assert contacts.values(merged, "hs_email_optout") == [None]
+    assert contacts.state() is SUBSCRIBED
+
+
 # Writing a status
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from segue.connectors.hubspot.testing import Sandbox
 
-from .calls import BERT, Contacts
+from .calls import ANNA, BERT, Contacts
 
 LISTS = "/crm/v3/lists"
 
@@ -70,12 +70,13 @@ def test_members_are_added_by_record_ids_and_others_are_passed_over(
         "recordIdsRemoved": [],
         "recordIdsMissing": ["1", "anna@shop.de"],
     }
+    assert members(hubspot, vip) == [anna]
     again = hubspot.call("PUT", f"{vip}/memberships/add", [anna, bert]).json()
     assert again["recordsIdsAdded"] == [bert]
     removed = hubspot.call("PUT", f"{vip}/memberships/remove", [anna]).json()
     assert removed["recordIdsRemoved"] == [anna]
     assert members(hubspot, vip) == [bert]
-    assert contacts.person(BERT).tags == {"VIP"}
+    assert (contacts.person(ANNA).tags, contacts.person(BERT).tags) == (frozenset(), frozenset({"VIP"}))
 
 
 def test_members_are_added_and_removed_in_one_call(hubspot: Sandbox, contacts: Contacts, vip: str) -> None:

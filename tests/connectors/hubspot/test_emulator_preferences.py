@@ -8,7 +8,7 @@ import requests
 from segue.connectors.emulator import PersonAct
 from segue.connectors.hubspot.testing import Sandbox
 
-from .calls import ANNA, BERT, LETTER, NEWS, Contacts
+from .calls import ANNA, BERT, LETTER, NEWS, ONE_TO_ONE, Contacts
 
 BASES = [f"/communication-preferences/{version}" for version in ("v4", "2026-03", "2026-09")]
 V4, V3 = BASES[0], "/communication-preferences/v3"
@@ -176,6 +176,7 @@ def test_v3_does_not_subscribe_whoever_opted_out(hubspot: Sandbox, contacts: Con
     contacts.create()
     hubspot.emulator.act(PersonAct.UNSUBSCRIBE, audience=kind, address=ANNA)
     assert v3(hubspot, "subscribe").status_code == 400
+    assert v3(hubspot, "subscribe", str(ONE_TO_ONE)).status_code == (200 if kind else 400)
     assert contacts.refusals == []
     hubspot.settings(mode="permissive")
     assert v3(hubspot, "subscribe").status_code == 200

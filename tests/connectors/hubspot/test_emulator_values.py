@@ -100,6 +100,8 @@ def test_a_unique_value_belongs_to_one_contact(contacts: Contacts) -> None:
     assert contacts.update(bert, shop_id="7").status_code == 409
     contacts.update(anna, shop_id="8")
     assert contacts.update(bert, shop_id="7").status_code == 200
+    contacts.sandbox.call("DELETE", f"./{bert}")
+    assert contacts.update(anna, shop_id="7").status_code == 200
 
 
 # Definitions

@@ -160,6 +160,7 @@ def test_a_subscription_is_silent_until_it_is_active(app: App, contacts: Contact
     contacts.create(BERT)
     assert len(app.events()) == 1
     app.call("PATCH", f"/subscriptions/{made['id']}", {"active": False})
+    app.subscribe("deletion")
     contacts.create("c@shop.de")
     assert len(app.events()) == 1
 
