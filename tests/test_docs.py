@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from segue.connectors.described import described
+from segue.connectors.registry import OURS, connector_class
 from segue.core.config import project_schema
 from segue.core.data.canonical import EVENT_TYPES, TABLES, LineKind
 from segue.core.data.rules import RULES
@@ -109,7 +111,21 @@ def settings_page() -> str:
     )
 
 
-PAGES = {"traits": traits_page, "data": data_page, "settings": settings_page}
+def connectors_page() -> str:
+    found = [described(connector_class(name)) for name in sorted(OURS)]
+    rows = [
+        (what, *(str(each[what]) for each in found)) for what in found[0] if what not in {"name", "label"}
+    ]
+    return "\n\n".join(
+        (
+            prose("connectors"),
+            "## What each can do",
+            table(("", *(each["label"] for each in found)), rows),
+        )
+    )
+
+
+PAGES = {"connectors": connectors_page, "traits": traits_page, "data": data_page, "settings": settings_page}
 _MADE = "\n\n<!-- From here on the page is made from the code by tests/test_docs.py. -->"
 
 

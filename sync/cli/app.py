@@ -94,6 +94,7 @@ _GROUPS = (
     "schedule",
     "serve",
     "token",
+    "connectors",
     "backup",
     "store",
     "sandbox",

@@ -239,3 +239,10 @@ def test_the_schema_accepts_what_init_writes(built: Path, of: str) -> None:
     yaml.constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
     file = "segue.yml" if of == "project" else "mappings/mailchimp.yml"
     jsonschema.validate(json.loads(json.dumps(yaml.load((built / file).read_text(encoding="utf-8")))), schema)
+
+
+def test_connectors_are_listed_and_described() -> None:
+    rows = segue("connectors", "list", "--json").json()
+    assert {row["name"]: row["wrong"] for row in rows} == {"hubspot": "", "mailchimp": ""}
+    assert segue("connectors", "describe", "hubspot", "--json").json()["label"] == "HubSpot"
+    assert "Did you mean" in segue("connectors", "describe", "hubspott").err

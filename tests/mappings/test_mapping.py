@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
+from segue.connectors.registry import OURS, connector_class
 from segue.core.errors import ConfigError, DataError
 from segue.core.features.compute import FEATURES, customer_traits
 from segue.core.model import ContactState, FieldType
@@ -326,6 +327,20 @@ def loaded_starter() -> FieldMapping:
         recommendations={"for_you": 3},
         capabilities=LIMITS,
     )
+
+
+def test_every_connector_of_ours_has_a_starter_that_fits_it() -> None:
+    for name in OURS:
+        mapping = load_mapping(
+            starter(name),
+            traits=[*customer_traits(), *FEATURES, *RFM],
+            segments=["loyal"],
+            groups=["lifecycle"],
+            recommendations={"for_you": 3},
+            capabilities=connector_class(name).capabilities,
+        )
+        assert mapping.connector == name
+        assert len(mapping.fields) > 15
 
 
 def test_the_starter_fits_a_new_audience_with_five_slots_left() -> None:

@@ -1,0 +1,46 @@
+"""What a connector can do, in words: for `segue connectors describe` and the capability matrix of the docs.
+
+Everything is read off the class and its `Capabilities`; nothing is known of any ESP here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.model import Operation
+from .base import Connector
+
+
+def described(kind: type[Connector]) -> Mapping[str, Any]:
+    """Give what a connector can do, by what a reader asks."""
+    can = kind.capabilities
+    webhooks = "none"
+    if kind.webhooks is not None:
+        webhooks = "made by Segue" if _does(kind, "install_webhook") else "made by hand"
+        webhooks += ", signed" if kind.webhooks.signs else ", not signed"
+    return {
+        "name": kind.name,
+        "label": kind.label,
+        "fields": ", ".join(sorted(each.value for each in can.field_types)),
+        "most fields": ", ".join(f"{plan} {slots}" for plan, slots in can.field_slots.items()),
+        "a field in a mail": can.field_syntax.format(tag="FIELD"),
+        "longest text in bytes": can.text_bytes,
+        "longest tag": can.tag_length,
+        "contacts of a request": ", ".join(
+            f"{operation.value} {can.batch_sizes[operation]}"
+            for operation in Operation
+            if operation in can.batch_sizes
+        ),
+        "requests at once": can.concurrency,
+        "mails": "who agreed there" if can.shows_consent else "whoever is there and never refused",
+        "opens and clicks": _yes(_does(kind, "engagement")),
+        "erasing by API": _yes(_does(kind, "erase")),
+        "webhooks": webhooks,
+    }
+
+
+def _does(kind: type[Connector], method: str) -> bool:
+    return getattr(kind, method) is not getattr(Connector, method)
+
+
+def _yes(does: bool) -> str:  # noqa: FBT001 - reads as what it says
+    return "yes" if does else "unsupported"
