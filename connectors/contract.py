@@ -374,7 +374,9 @@ class ConnectorContract:
         if webhooks is None or not webhooks.signs:
             return
         with pytest.raises(ForgedError):
-            webhooks.prove({}, b"{}", secrets=["a secret of ours"], now=datetime.now(UTC))
+            webhooks.prove(
+                {}, b"{}", url="https://shop.example/", secrets=["a secret of ours"], now=datetime.now(UTC)
+            )
 
     def test_what_is_not_supported_says_so(self, account: ContractAccount) -> None:
         """At once, with the name of the ESP, and never by doing nothing."""

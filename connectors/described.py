@@ -15,7 +15,7 @@ def described(kind: type[Connector]) -> Mapping[str, Any]:
     can = kind.capabilities
     webhooks = "none"
     if kind.webhooks is not None:
-        webhooks = "made by Segue" if _does(kind, "install_webhook") else "made by hand"
+        webhooks = "made by Segue" if _does(kind, "installed_webhooks") else "made by hand"
         webhooks += ", signed" if kind.webhooks.signs else ", not signed"
     return {
         "name": kind.name,

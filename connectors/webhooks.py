@@ -36,10 +36,11 @@ class Webhooks(ABC):
 
     @abstractmethod
     def prove(
-        self, headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str], now: datetime
+        self, headers: Mapping[str, str], body: bytes, *, url: str, secrets: Sequence[str], now: datetime
     ) -> None:
         """Raise ForgedError unless one of the secrets signed this very body within WINDOW of `now`.
 
+        `url` is the address that the ESP posted to, as the ESP knows it.
         Header names are in small letters. Takes the same time whichever secret fits, or none.
         """
 

@@ -237,7 +237,8 @@ class InboundEvent:
     """Something that an ESP says happened to one contact, at its own time.
 
     `state` is set where somebody left; everything else is a hint to read the contact. `status` is the ESP's own word,
-    `key` names the event among all of its destination, however often it is sent.
+    `key` names the event among all of its destination, however often it is sent. ESPs that name no address name the
+    `record_id`.
     """
 
     key: str
@@ -246,6 +247,7 @@ class InboundEvent:
     status: str
     state: ConsentState | None = None
     previous_address: str | None = None
+    record_id: str = ""
 
 
 class OutcomeStatus(StrEnum):

@@ -10,7 +10,7 @@ hurry. A hint rests before it is followed: what our own writes set off is known 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,6 +22,7 @@ from ..core.errors import DestinationError, RejectedBatchError, SegueError
 from ..core.model import InboundEvent, RemoteContact
 from .inbound.fanout import fan_out
 from .inbound.observing import People, observe
+from .inbound.whereabouts import addresses_at
 from .jobs import Clock, Job
 from .store.inbox import WaitingMessage
 from .store.store import Store
@@ -55,10 +56,10 @@ def believe(
     """
 
     def work(rows: Sequence[WaitingMessage]) -> None:
-        read = _read(store, webhooks, rows)
+        read = _read(store, destination, webhooks, rows, people)
         events = [event for _, events in read for event in events]
         known = _Known.of(store, destination, events)
-        departures = [event for event in events if event.state is not None]
+        departures = [event for event in events if event.state is not None and event.address]
         now = clock()
         for page in _pages(departures, now):
             observe(store, destination, page, people=people, now=now, run_id=None, told=True)
@@ -101,11 +102,11 @@ def follow_hints(job: Job, webhooks: Webhooks) -> Followed:
 
     def work(rows: Sequence[WaitingMessage]) -> None:
         nonlocal moved
-        read = _read(store, webhooks, rows)
+        read = _read(store, destination, webhooks, rows, job.people)
         events = [event for _, events in read for event in events]
         known = _Known.of(store, destination, events)
-        departed = {event.address for event in events if event.state is not None}
-        asked = departed | {event.address for event in events if known.is_open(event)}
+        departed = {event.address for event in events if event.state is not None and event.address}
+        asked = departed | {event.address for event in events if event.address and known.is_open(event)}
         try:
             found = [each for each in job.connector.read(sorted(asked)) if each is not None]
         except DestinationError as error:
@@ -121,7 +122,8 @@ def follow_hints(job: Job, webhooks: Webhooks) -> Followed:
             observe(store, destination, found, people=job.people, now=job.clock(), run_id=None)
         urged = fan_out(store, destinations, job.people, asked)
         store.inbox.finish([row.id for row, _ in read])
-        moved |= any(event.previous_address for event in events)
+        # Nor is it known here who a record is that no pull has shown.
+        moved |= any(event.previous_address or not event.address for event in events)
         _LOG.info(
             "webhooks_asked",
             destination=destination,
@@ -165,16 +167,25 @@ def _work_off(
 
 
 def _read(
-    store: Store, webhooks: Webhooks, rows: Sequence[WaitingMessage]
+    store: Store, destination: str, webhooks: Webhooks, rows: Sequence[WaitingMessage], people: People
 ) -> list[tuple[WaitingMessage, Sequence[InboundEvent]]]:
-    """Read messages, and give up those that nobody can read."""
+    """Read messages, and give up those that nobody can read. Events that name a record get its address, if known."""
     read: list[tuple[WaitingMessage, Sequence[InboundEvent]]] = []
     for row in rows:
         try:
             read.append((row, webhooks.read(row.body, row.content_type)))
         except MalformedError as error:
             store.inbox.give_up([row.id], problem=error.message)
-    return read
+    records = {event.record_id for _, events in read for event in events if not event.address}
+    if not records:
+        return read
+    keys = store.destinations.at_records(destination, records)
+    texts = addresses_at(store, destination, people, list(keys.values()))
+    known = {record: texts[key] for record, key in keys.items() if key in texts}
+    return [
+        (row, [replace(event, address=event.address or known.get(event.record_id, "")) for event in events])
+        for row, events in read
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +196,7 @@ class _Known:
 
     @classmethod
     def of(cls, store: Store, destination: str, events: Iterable[InboundEvent]) -> "_Known":
-        keys = {event.address: store.keys.address_key(event.address) for event in events}
+        keys = {event.address: store.keys.address_key(event.address) for event in events if event.address}
         states = store.destinations.states(destination, keys.values())
         looks = store.destinations.opt_ins(destination, keys.values())
         return cls(
@@ -202,6 +213,8 @@ class _Known:
         A departure speaks for itself, unless it is older than a look that found them there: they may have come back.
         Of anything else there is nothing to learn where such a look is newer: it is the echo of our own write.
         """
+        if not event.address:
+            return True
         looked_at = self.mailed_since.get(event.address)
         if event.state is not None:
             return looked_at is not None and event.occurred_at < looked_at

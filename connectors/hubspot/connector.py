@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, Self
 
 from ...core.consent import ConsentState
-from ...core.errors import ConsentError
+from ...core.errors import ConsentError, UnsupportedFeatureError
 from ...core.model import (
     Account,
     Capabilities,
@@ -30,6 +30,7 @@ from ..limiter import Limiter
 from ..patience import Patience
 from ..transport import RefusedRequestError, Transport
 from ..verdicts import Dialect
+from ..webhooks import InstalledWebhook
 from .consent import Subscriptions
 from .pages import changes as changed_pages
 from .payload import (
@@ -48,6 +49,7 @@ from .properties import Properties
 from .sdk import SEARCH, endpoints
 from .settings import LARGEST_BATCH, SEARCHES, Settings
 from .tags import ListTags, PropertyTags, Tags
+from .webhooks import WATCHED, HubSpotWebhooks
 
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
 _UNCHANGED: Final = Outcome(status=OutcomeStatus.UNCHANGED)
@@ -93,6 +95,7 @@ class HubSpot(Connector):
         by_record_id=True,
         field_syntax="{{{{ contact.{tag} }}}}",
     )
+    webhooks = HubSpotWebhooks()
     remedies = REMEDIES
     erasing = "HubSpot deletes the contact for good, with all its history there, and keeps the address from being used again."
     dialect: ClassVar = Dialect(
@@ -195,6 +198,15 @@ class HubSpot(Connector):
         body = {"objectId": address, "idProperty": "email"}
         self._api.call("POST", "/crm/v3/objects/contacts/gdpr-delete", body)
         return Erased(was_there=True, answer="204", is_gone=self._read(address) is None)
+
+    def install_webhook(self, url: str) -> InstalledWebhook:
+        """Say how it is done by hand: only apps of the old kind can be told by API."""
+        raise UnsupportedFeatureError(
+            "HubSpot's webhooks belong to the app and are made there by hand: open your app in HubSpot, Webhooks, and"
+            f" give {url} as target URL. Subscribe to contact.propertyChange of {', '.join(WATCHED)} and email, and to"
+            " contact.deletion, contact.privacyDeletion and contact.merge; then switch the subscriptions on. The secret"
+            " that signs is the app's client secret, under Auth."
+        )
 
     def _create(self, changes: Sequence[Change]) -> list[Outcome]:
         inputs = [creation(change, self._tags.in_properties(change.tags)) for change in changes]

@@ -17,8 +17,8 @@ TAGS: Final = "segue_tags"
 GROUP: Final = "segue"
 
 OPT_OUT: Final = "hs_email_optout"
-_BOUNCES: Final = ("hs_email_hard_bounce_reason_enum", "hs_email_quarantined")
-STATE_PROPERTIES: Final = ("email", OPT_OUT, *_BOUNCES)
+BOUNCES: Final = ("hs_email_hard_bounce_reason_enum", "hs_email_quarantined")
+STATE_PROPERTIES: Final = ("email", OPT_OUT, *BOUNCES)
 
 # https://developers.hubspot.com/docs/api-reference/latest/crm/properties/guide
 _TYPES: Final = {
@@ -129,7 +129,7 @@ def remote_contact(
     """
     properties: Mapping[str, str | None] = record["properties"]
     opted_out = [name for name, value in properties.items() if name.startswith(OPT_OUT) and value == "true"]
-    bounced = [name for name in _BOUNCES if properties.get(name) not in {None, "", "false"}]
+    bounced = [name for name in BOUNCES if properties.get(name) not in {None, "", "false"}]
     state, status = ConsentState.SUBSCRIBED, "contactable"
     if opted_out:
         state, status = ConsentState.UNSUBSCRIBED, min(opted_out)

@@ -44,7 +44,13 @@ class MailchimpWebhooks(Webhooks):
     signs = True
 
     def prove(
-        self, headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str], now: datetime
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        url: str,  # noqa: ARG002 - is not signed
+        secrets: Sequence[str],
+        now: datetime,
     ) -> None:
         """Raise ForgedError unless a secret signed the time and the body, the time as the header has it."""
         given = _SIGNATURE.fullmatch(headers.get("x-mailchimp-signature", ""))

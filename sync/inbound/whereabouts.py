@@ -50,11 +50,7 @@ class Whereabouts:
 
     def addresses(self, address_keys: Sequence[int]) -> dict[int, str]:
         """Give addresses as texts, as far as the data has them or the destination confirmed somebody there."""
-        persons = {person for group in self.people.of(address_keys).values() for person in group}
-        texts = [*self.people.addresses(list(persons)).values()]
-        texts += [state.address for state in self.confirmed(address_keys).values()]
-        known = {self.store.keys.address_key(text): text for text in texts}
-        return {key: known[key] for key in address_keys if key in known}
+        return addresses_at(self.store, self.lease.destination, self.people, address_keys)
 
     def end(self, states: Mapping[int, ConsentState], now: datetime) -> None:
         """Take note that nobody is at these addresses any more; `states` are how they were seen last. Safe to repeat."""
@@ -119,11 +115,23 @@ class Whereabouts:
 
     def confirmed(self, address_keys: Sequence[int]) -> dict[int, ContactState]:
         """Give the baselines of the contacts whom the destination confirmed at these addresses, by contact key."""
-        destination = self.lease.destination
-        written = self.store.destinations.written_for(destination, address_keys)
-        held = self.store.baselines.payloads(destination, set(written.values()))
-        states = {key: ContactState.parse(text) for key, text in held.items()}
-        keys = set(address_keys)
-        return {
-            key: state for key, state in states.items() if self.store.keys.address_key(state.address) in keys
-        }
+        return _confirmed(self.store, self.lease.destination, address_keys)
+
+
+def addresses_at(
+    store: Store, destination: str, people: People, address_keys: Sequence[int]
+) -> dict[int, str]:
+    """Give addresses as texts, as far as the data has them or a destination confirmed somebody there."""
+    persons = {person for group in people.of(address_keys).values() for person in group}
+    texts = [*people.addresses(list(persons)).values()]
+    texts += [state.address for state in _confirmed(store, destination, address_keys).values()]
+    known = {store.keys.address_key(text): text for text in texts}
+    return {key: known[key] for key in address_keys if key in known}
+
+
+def _confirmed(store: Store, destination: str, address_keys: Sequence[int]) -> dict[int, ContactState]:
+    written = store.destinations.written_for(destination, address_keys)
+    held = store.baselines.payloads(destination, set(written.values()))
+    states = {key: ContactState.parse(text) for key, text in held.items()}
+    keys = set(address_keys)
+    return {key: state for key, state in states.items() if store.keys.address_key(state.address) in keys}

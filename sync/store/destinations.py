@@ -136,6 +136,14 @@ class Destinations:
             found = plain_among(connection, query, remote.c.address_key, address_keys)
             return {row[0]: row[1] for row in found}
 
+    def at_records(self, destination: str, record_ids: Iterable[str]) -> dict[str, int]:
+        """Give the address keys under which a batch of the ESP's own ids were told last."""
+        query = sa.select(remote.c.record_id, remote.c.address_key).where(
+            remote.c.destination == destination, remote.c.record_id.in_(list(record_ids))
+        )
+        with self._database.read() as connection:
+            return {row.record_id: row.address_key for row in connection.execute(query)}
+
     def written_for(self, destination: str, address_keys: Iterable[int]) -> dict[int, int]:
         """Give the keys of the contacts that we wrote last at a batch of addresses; where we wrote nobody, none."""
         query = sa.select(remote.c.address_key, remote.c.written_for).where(

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0013"
+HEAD: Final = "0014"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,6 +98,13 @@ remote = sa.Table(
     sa.Column("written_for", sa.BigInteger, comment="key of the contact that we wrote there last"),
     sa.Column("record_id", sa.Text, comment="the ESP's own id, of connectors that write by it"),
     sqlite_with_rowid=False,
+)
+RECORD_INDEX: Final = sa.Index(
+    "ix_remote_record",
+    remote.c.destination,
+    remote.c.record_id,
+    sqlite_where=remote.c.record_id.is_not(None),
+    postgresql_where=remote.c.record_id.is_not(None),
 )
 
 owned = sa.Table(

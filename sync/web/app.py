@@ -78,7 +78,13 @@ def serve(project: Project, store: Store, announce: Callable[[str, int], None]) 
     """Listen and work off until SIGTERM or Ctrl-C. What was acknowledged is on disk, whenever the process dies."""
     open_doors = doors(project)
     serving = Serving(project, store, {door.destination: door.webhooks for door in open_doors})
-    receiver = Receiver(open_doors, store.inbox, clock=lambda: datetime.now(UTC), stored=serving.came)
+    receiver = Receiver(
+        open_doors,
+        store.inbox,
+        clock=lambda: datetime.now(UTC),
+        stored=serving.came,
+        public_url=project.serve.public_url,
+    )
     api = Api(project, store, receiver)
 
     async def health(_: Request) -> JSONResponse:

@@ -72,7 +72,9 @@ class Receiver:
         *,
         clock: Callable[[], datetime],
         stored: Callable[[], None],
+        public_url: str | None = None,
     ) -> None:
+        self._public_url = public_url
         self._doors: Mapping[str, Door] = {door.destination: door for door in doors}
         self._clock = clock
         self._scribe = _Scribe(inbox, stored)
@@ -142,11 +144,24 @@ class Receiver:
             raise Refused(404, "a path that is nobody's")
         return door
 
+    def _address(self, request: Request) -> str:
+        """Give the address that was posted to, as the ESP knows it: a proxy may have another one."""
+        url = request.url
+        if self._public_url is None:
+            return str(url)
+        return f"{self._public_url.rstrip('/')}{url.path}{f'?{url.query}' if url.query else ''}"
+
     async def _take(self, door: Door, request: Request) -> None:
         body = await _body(request)
         if door.secrets:
             try:
-                door.webhooks.prove(request.headers, body, secrets=door.secrets, now=self._clock())
+                door.webhooks.prove(
+                    request.headers,
+                    body,
+                    url=self._address(request),
+                    secrets=door.secrets,
+                    now=self._clock(),
+                )
             except ForgedError as error:
                 raise Refused(401, error.message) from None
         if again := self._messages.take(door.destination):

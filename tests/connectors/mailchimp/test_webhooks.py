@@ -40,7 +40,7 @@ def signed(body: bytes = BODY, *, secret: str = SECRET, at: datetime = NOW) -> d
 
 
 def prove(headers: dict[str, str], *secrets: str, body: bytes = BODY) -> None:
-    MailchimpWebhooks().prove(headers, body, secrets=secrets or (SECRET,), now=NOW)
+    MailchimpWebhooks().prove(headers, body, url="", secrets=secrets or (SECRET,), now=NOW)
 
 
 def test_a_signature_of_any_secret_in_use_proves_a_message() -> None:
@@ -72,7 +72,7 @@ def test_a_message_without_a_fresh_and_fitting_signature_is_forged(headers: dict
 
 def test_no_secret_at_all_proves_nothing() -> None:
     with pytest.raises(ForgedError):
-        MailchimpWebhooks().prove(signed(secret=""), BODY, secrets=(), now=NOW)
+        MailchimpWebhooks().prove(signed(secret=""), BODY, url="", secrets=(), now=NOW)
 
 
 @pytest.mark.parametrize(
