@@ -323,6 +323,9 @@ class Capabilities:
     rate_limits: tuple[RateLimit, ...] = ()
     seconds_per_request: float = 1.0  # for the plan's estimate of time, when no rate limit is declared
     shows_consent: bool = True  # mails only who agreed there; False: whoever is there and never refused
+    makes_tags: bool = (
+        False  # tags must be made before the first contact carries one; all at once, by one request
+    )
     by_record_id: bool = False  # later writes name the ESP's own id of a contact
     quiet_tags: bool = False  # can be written without setting off automations
     field_syntax: str = "{tag}"  # how a field is written in the ESP's template language
@@ -341,3 +344,4 @@ class Account:
         default_factory=dict
     )  # by tag; None: a type we never write
     tags: frozenset[str] = frozenset()
+    unmade: int = 0  # requests that it takes to make what we need there besides fields and tags

@@ -104,6 +104,7 @@ class Shop:
         self.mapping = mapping_for(sandbox.connector)
         self.more = ""  # further lines of the destination in segue.yml
         self.batch_size: int | None = None
+        self.settings: dict[str, str] = {}  # further ones of the destination
         self.customers: dict[str, Customer] = {}
         self.acts: list[
             dict[str, Any]
@@ -117,7 +118,7 @@ class Shop:
 
     def build(self) -> None:
         """Write the project and publish a snapshot of the customers, as a build would have computed it."""
-        settings = dict(self.sandbox.destination)
+        settings = {**self.sandbox.destination, **self.settings}
         if self.batch_size:
             settings["batch_size"] = str(self.batch_size)
         (self.folder / "segue.yml").write_text(

@@ -110,7 +110,9 @@ class HubSpot(Connector):
         self._transport = transport
         self._api = endpoints(transport, version=settings.api)
         self._properties = Properties(self._api)
-        self._tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags(self._api)
+        self._tags: Tags = (
+            ListTags(self._api) if settings.tags == "lists" else PropertyTags(self._api, self._properties)
+        )
         self._subscriptions = Subscriptions(
             self._api, subscription=settings.subscription, legal_basis=settings.legal_basis
         )
@@ -124,6 +126,7 @@ class HubSpot(Connector):
             cls.capabilities,
             batch_sizes={operation: min(size, read.batch_size) for operation, size in sizes.items()},
             rate_limits=read.rate_limits,
+            makes_tags=read.tags == "property",
         )
         transport = Transport(
             read.base_url,
@@ -151,7 +154,8 @@ class HubSpot(Connector):
             audience_id=str(portal["portalId"]),
             contacts=counted["total"],
             fields=self._properties.types(),
-            tags=frozenset(self._properties.tags().values()),
+            tags=self._tags.known(),
+            unmade=self._properties.unmade(),
         )
 
     def ensure(self, schema: DestinationSchema) -> None:

@@ -53,6 +53,10 @@ class Properties:
         """Give the names of the properties that mirror who opted out: of all mail, and of each type."""
         return [name for name in self.known() if name.startswith(OPT_OUT)]
 
+    def unmade(self) -> int:
+        """Say how many requests it takes to make what is ours besides fields and tags: the group and the customer's id."""
+        return 0 if CUSTOMER_ID in self.known() else 2
+
     def tags(self) -> dict[str, str]:
         """Give our tags by the value of their option."""
         there = self.known().get(TAGS)
@@ -86,7 +90,7 @@ class Properties:
         held = list(tags)
         if held and TAGS not in there:
             missing.append(_TAGS | {"options": [option(tag) for tag in held]})
-        if missing:
+        if self.unmade():
             self._make_group()
         for body in missing:
             self._make(body)

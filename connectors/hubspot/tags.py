@@ -12,15 +12,21 @@ from typing import Any, Final
 from ...core.errors import DestinationError
 from ..transport import RefusedRequestError
 from .payload import TAGS, option_value
+from .properties import Properties
 from .sdk import Endpoints
 
 _CONTACTS: Final = "0-1"
 _MANUAL: Final = "MANUAL"
 _MEMBERS: Final = 1_000  # record ids of one request
+_PAGE: Final = 500  # lists of one
 
 
 class Tags(ABC):
     """Gives tags to records, and takes one away. Records are named by their ids."""
+
+    @abstractmethod
+    def known(self) -> frozenset[str]:
+        """Give the tags that the portal has."""
 
     @abstractmethod
     def in_properties(self, tags: Iterable[str]) -> Sequence[str]:
@@ -38,8 +44,13 @@ class Tags(ABC):
 class PropertyTags(Tags):
     """Tags as options of the property `segue_tags`."""
 
-    def __init__(self, api: Endpoints) -> None:
+    def __init__(self, api: Endpoints, properties: Properties) -> None:
         self._api = api
+        self._properties = properties
+
+    def known(self) -> frozenset[str]:
+        """Give the property's options."""
+        return frozenset(self._properties.tags().values())
 
     def in_properties(self, tags: Iterable[str]) -> Sequence[str]:
         """Give all of them."""
@@ -69,6 +80,18 @@ class ListTags(Tags):
     def __init__(self, api: Endpoints) -> None:
         self._api = api
         self._ids: dict[str, str] = {}
+
+    def known(self) -> frozenset[str]:
+        """Give the names of all static lists."""
+        found: dict[str, str] = {}
+        offset, more = 0, True
+        while more:
+            body = {"offset": offset, "count": _PAGE, "processingTypes": [_MANUAL]}
+            page = self._api.lists.do_search(body)
+            found |= {each["name"]: each["listId"] for each in page["lists"]}
+            offset, more = page["offset"], page["hasMore"]
+        self._ids = found
+        return frozenset(found)
 
     def in_properties(self, tags: Iterable[str]) -> Sequence[str]:  # noqa: ARG002 - none of any
         """Give none."""

@@ -90,9 +90,9 @@ class Execution:
             )
 
     def _make(self, plan: Plan) -> None:
-        """Make the fields that are missing, and remember which fields and tags are ours."""
+        """Make what is missing, and remember which fields and tags are ours."""
         own = self.store.destinations.own
-        if plan.schema.fields:
+        if plan.requests.get("schema"):
             self.progress("creating fields", 0.0)
             # First ours, then made: killed in between, the next run makes them, and takes them for nobody else's.
             own(plan.destination, "field", {spec.tag: None for spec in plan.schema.fields})

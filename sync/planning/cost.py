@@ -14,10 +14,13 @@ def write_requests(
     tags_removed: Mapping[str, int],
     capabilities: Capabilities,
     lacking: DestinationSchema,
+    *,
+    unmade: int = 0,
 ) -> dict[str, int]:
-    """Count the write requests: the least that the ESP's batch sizes allow."""
+    """Count the write requests: the least that the ESP's batch sizes allow. `unmade` is the account's."""
     sizes = capabilities.batch_sizes
-    counts = {"schema": len(lacking.fields)} | {
+    schema = len(lacking.fields) + bool(capabilities.makes_tags and lacking.tags)
+    counts = {"schema": schema + (unmade if operations else 0)} | {
         operation: math.ceil(count / sizes[Operation(operation)])
         for operation, count in operations.items()
         if operation != Operation.UNTAG

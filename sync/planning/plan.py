@@ -162,7 +162,7 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
             con,
             "SELECT tag, count(*) FROM (SELECT unnest(tags_added) AS tag FROM differing WHERE writes) GROUP BY 1 ORDER BY 1",
         )
-        requests = write_requests(operations, tags_removed, capabilities, lacking)
+        requests = write_requests(operations, tags_removed, capabilities, lacking, unmade=account.unmade)
         return Plan(
             plan_id=_name(now, steps),
             destination=destination,

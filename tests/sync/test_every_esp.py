@@ -166,3 +166,32 @@ def test_who_is_erased_is_gone_and_does_not_come_back(shop: Shop) -> None:
     shop.run()
     shop.run()
     assert list(shop.people()) == ["c00001@shop.example"]
+
+
+def test_a_segment_that_is_new_reaches_whoever_was_there_before(shop: Shop) -> None:
+    """Where tags must be made first, as where they need not be."""
+    shop.mapping = shop.mapping.replace("segments: all", "segments: [small]")
+    shop.stock(3, spent=150.0)
+    shop.run()
+    assert shop.people()[ADDRESS].tags == set()
+    shop.mapping = shop.mapping.replace("segments: [small]", "segments: all")
+    report = shop.run()
+    assert report.exit_code == 0
+    assert {person.tags for person in shop.people().values()} == {frozenset({"segue: big"})}
+    assert report.plan is not None
+    assert report.writes == report.plan.writes
+    assert shop.run().writes == 0
+
+
+def test_tags_may_be_lists(shop: Shop) -> None:
+    if shop.sandbox.connector != "hubspot":
+        return
+    shop.settings["tags"] = "lists"
+    shop.stock(3, spent=150.0)
+    shop.run()
+    assert {person.tags for person in shop.people().values()} == {frozenset({"segue: big"})}
+    shop.customers["c00000"].spent = 20.0
+    shop.run()
+    assert shop.people()[ADDRESS].tags == {"segue: small"}
+    again = shop.run()
+    assert (again.writes, again.notes) == (0, [])
