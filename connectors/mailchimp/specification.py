@@ -8,7 +8,7 @@ import gzip
 import json
 from pathlib import Path
 
-from ..testing import Difference, Specification
+from ..referee import Difference, Specification
 
 _STATUSES = ["subscribed", "unsubscribed", "cleaned", "pending", "transactional", "archived"]
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import requests
 
 from ..emulation import running
-from ..testing import Referee, judged
+from ..referee import Referee, judged
 from .emulator import MailchimpEmulator, Settings
 from .specification import specification
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from segue.connectors.contract import ConnectorContract, ContractAccount
 from segue.connectors.registry import connector_class
+from segue.connectors.testing import ConnectorContract, ContractAccount
 
 
 def account_of(sandbox: Any, mode: str, **settings: str) -> Iterator[ContractAccount]:

@@ -8,7 +8,7 @@ import pytest
 
 from segue.connectors.mailchimp.emulator import MailchimpEmulator
 from segue.connectors.mailchimp.specification import DIFFERENCES, ELSEWHERE, specification
-from segue.connectors.testing import Difference
+from segue.connectors.referee import Difference
 from segue.connectors.traffic import Exchange
 
 HERE = Path(__file__).parent
