@@ -18,6 +18,7 @@ from .base import Connector
 
 GROUP: Final = "segue.connectors"
 OURS: Final = {
+    "csvfile": "csvfile:CsvFile",
     "hubspot": "hubspot.connector:HubSpot",
     "mailchimp": "mailchimp.connector:Mailchimp",
 }

@@ -3,6 +3,7 @@
 Lives here: their words. Must not: know an ESP.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,3 +51,23 @@ def describe(
     found = described(connector_class(name))
     output.json(found)
     output.table(f"{found['label']}", ["what", "how"], [[what, how] for what, how in found.items()])
+
+
+@connectors.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The new connector's name, in small letters.")],
+    folder: Annotated[Path, typer.Option(help="Where to put the package.")] = Path(),
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write a connector package to begin with: it works, and has the contract test in place."""
+    from ...connectors.scaffold import make
+
+    output = Output(as_json=as_json)
+    written = make(name, folder)
+    output.json([str(path) for path in written])
+    root = written[0].parent
+    output.say(f"Wrote {', '.join(str(path) for path in written)}.")
+    output.say(
+        f"Next: pip install -e '{root}[testing]', then pytest {root / 'tests'}; it passes. Now make it yours."
+    )

@@ -1,13 +1,18 @@
 """Every built-in connector keeps the contract, against an ESP of each temper."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from segue.connectors.csvfile import CsvFile
+from segue.connectors.emulator import Person, PersonAct
 from segue.connectors.registry import connector_class
 from segue.connectors.testing import ConnectorContract, ContractAccount
+from segue.core.consent import ConsentState
 
 
 def account_of(sandbox: Any, mode: str, **settings: str) -> Iterator[ContractAccount]:
@@ -27,6 +32,51 @@ def account_of(sandbox: Any, mode: str, **settings: str) -> Iterator[ContractAcc
         )
 
 
+class EditedFile:
+    """A CSV file as somebody sees and edits it by hand."""
+
+    STATES: ClassVar = {
+        PersonAct.UNSUBSCRIBE: "unsubscribed",
+        PersonAct.COMPLAIN: "suppressed",
+        PersonAct.BOUNCE: "suppressed",
+        PersonAct.SUBSCRIBE: "subscribed",
+    }
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def people(self) -> list[Person]:
+        return [
+            Person(
+                name=row["address"],
+                address=row["address"],
+                state=ConsentState(row["state"]),
+                fields={column.partition(":")[0]: text for column, text in row.items()},
+                tags=frozenset(filter(None, row["tags"].split(";"))),
+            )
+            for row in self.rows()
+        ]
+
+    def act(self, act: PersonAct, address: str) -> None:
+        rows = [row for row in self.rows() if row["address"] != address]
+        if act is not PersonAct.ERASE:
+            before = next(
+                (row for row in self.rows() if row["address"] == address), {"address": address, "tags": ""}
+            )
+            rows.append(before | {"state": self.STATES[act]})
+        head = list(dict.fromkeys(column for row in [*self.rows(), *rows] for column in row))
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, head or ["address", "state", "tags"], restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
 @pytest.fixture(params=["adversarial", "permissive"])
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -42,6 +92,15 @@ class TestHubSpot(ConnectorContract):
     @pytest.fixture(params=["v3", "2026-09"])
     def account(self, request: pytest.FixtureRequest, hubspot: Any, mode: str) -> Iterator[ContractAccount]:
         yield from account_of(hubspot, mode, api=request.param)
+
+
+class TestCsvFile(ConnectorContract):
+    @pytest.fixture
+    def account(self, tmp_path: Path) -> Iterator[ContractAccount]:
+        file = EditedFile(tmp_path / "contacts.csv")
+        connector = CsvFile.from_settings({"path": str(file.path)})
+        with connector.transport:
+            yield ContractAccount(connector=connector, people=file.people, act=file.act)
 
 
 class TestHubSpotLists(ConnectorContract):

@@ -329,8 +329,8 @@ def loaded_starter() -> FieldMapping:
     )
 
 
-def test_every_connector_of_ours_has_a_starter_that_fits_it() -> None:
-    for name in OURS:
+def test_every_esp_of_ours_has_a_starter_that_fits_it() -> None:
+    for name in sorted(OURS.keys() - {"csvfile"}):
         mapping = load_mapping(
             starter(name),
             traits=[*customer_traits(), *FEATURES, *RFM],

@@ -21,7 +21,7 @@ def test_the_registry_knows_every_connector_by_its_own_name() -> None:
 def test_an_unknown_connector_is_said_with_the_likeliest_name() -> None:
     with pytest.raises(ConfigError, match=r'no connector "mailchip".*Did you mean "mailchimp"\?'):
         connector_class("mailchip")
-    with pytest.raises(ConfigError, match="Known connectors: hubspot, mailchimp"):
+    with pytest.raises(ConfigError, match="Known connectors: csvfile, hubspot, mailchimp"):
         connector_class("zzz")
 
 
