@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -116,6 +117,10 @@ class _Door:
                 case FaultKind.GATEWAY:
                     page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
                     answer = Answer(status=502, body=page, media_type="text/html")
+                case FaultKind.CHALLENGED:
+                    page = b"<html><body><h1>Just a moment...</h1></body></html>"
+                    headers = {"cf-mitigated": "challenge"}
+                    answer = Answer(status=403, body=page, media_type="text/html", headers=headers)
                 case FaultKind.RESET | FaultKind.LOST_ANSWER | FaultKind.TRUNCATED | FaultKind.SLOW:
                     pass
             return answer, fault
@@ -153,7 +158,7 @@ class _Control:
             "/faults": (self._faults, ["GET", "POST", "DELETE"]),
             "/clock": (self._clock, ["GET", "POST", "DELETE"]),
             "/settings": (self._settings, ["GET", "PATCH"]),
-            "/people": (self._people, ["POST"]),
+            "/people": (self._people, ["GET", "POST"]),
             "/webhooks": (self._webhooks, ["GET", "PATCH", "DELETE"]),
             "/reset": (self._reset, ["POST"]),
         }
@@ -182,6 +187,7 @@ class _Control:
             "GET|POST|DELETE /_control/faults": '{"seed": 1, "faults": [{"kind": "error", "count": 2}]}',
             "GET|POST|DELETE /_control/clock": '{"now": "2026-01-31T12:00:00Z"} or {"advance": 3600}',
             "GET|PATCH /_control/settings": "the account's plan, mode, limits",
+            "GET /_control/people": "who is there and how they stand, in words of no ESP; ?address=",
             "POST /_control/people": '{"act": "unsubscribe", "audience": "...", "address": "..."}',
             "GET|PATCH|DELETE /_control/webhooks": 'deliveries; ?last=50 or {"seed": 1, "lose": 0.1, "paused": false}',
             "GET /_control/webhooks/done": "waits until all deliveries are done; ?seconds=10",
@@ -223,7 +229,11 @@ class _Control:
             self._emulator.change_settings(raw)
         return self._emulator.settings()
 
-    def _people(self, _: Request, raw: Any) -> Any:
+    def _people(self, request: Request, raw: Any) -> Any:
+        if request.method == "GET":
+            address = request.query_params.get("address")
+            found = [each for each in self._emulator.people() if address in {None, each.address}]
+            return {"people": [{**asdict(each), "tags": sorted(each.tags)} for each in found]}
         act = PersonAct(raw["act"])
         self._emulator.act(act, audience=raw.get("audience", ""), address=raw["address"])
         return {"done": act}

@@ -22,6 +22,7 @@ class FaultKind(StrEnum):
     LOST_ANSWER = "lost_answer"  # it happened, then the connection breaks
     TRUNCATED = "truncated"  # it happened, half of the JSON arrives
     GATEWAY = "gateway"  # it happened, a proxy answers 502 with HTML
+    CHALLENGED = "challenged"  # nothing happened, a network's guard against robots answers 403 with HTML
     SLOW = "slow"  # it happened, the answer waits for `seconds`
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jsonschema import Draft202012Validator, FormatChecker
 
 from .emulator import Emulator
+from .queries import query_problems
 from .traffic import Exchange
 
 _SHOWN = 3  # problems told of one side of one exchange: a wrong batch repeats itself 500 times
@@ -50,8 +51,8 @@ class Specification:
     """A vendor's specification, stripped to facts, with closed objects.
 
     `endpoints` maps "METHOD /path" to {"query": {name: schema}, "body": schema or None, "answers": {status: schema}}.
-    `bodiless` are the statuses that may come without a body although the specification shows one. `elsewhere` are path
-    templates outside the specification, each with its reason.
+    An answer's status may be a range, as in "4XX", or "default". `bodiless` are the statuses that may come without a body
+    although the specification shows one. `elsewhere` are path templates outside the specification, each with its reason.
     """
 
     endpoints: Mapping[str, Mapping[str, Any]]
@@ -60,6 +61,8 @@ class Specification:
     bodiless: frozenset[int] = frozenset()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     empty_times: bool = False  # "" stands for "no time"
+    media_type: str = "application/json"
+    problem_type: str = "application/problem+json"  # of refusals
 
     @cached_property
     def _formats(self) -> FormatChecker:
@@ -87,7 +90,7 @@ class Specification:
             return [f"{exchange.method} {exchange.path}: not an endpoint of the specification"]
         facts = self.endpoints[name]
         found = [
-            f"{name}, query {key}: {text}" for key, text in _query_problems(facts["query"], exchange.query)
+            f"{name}, query {key}: {text}" for key, text in query_problems(facts["query"], exchange.query)
         ]
         found += self._body_problems(name, facts, exchange)
         if exchange.fault is None:
@@ -106,16 +109,18 @@ class Specification:
                 return [f"{name}: answers {status}, which is not in the specification"]
             if exchange.answer is None and exchange.status in self.bodiless:
                 return []
-            status = "default"
+            status = f"{status[0]}XX" if f"{status[0]}XX" in facts["answers"] else "default"
         schema = facts["answers"][status]
         if schema is None:
             return [] if exchange.answer is None else [f"{name}: a body in a {status}"]
-        wanted = "application/problem+json" if status == "default" else "application/json"
+        wanted = self.media_type if status.isdecimal() else self.problem_type
         given = (exchange.media_type or "").partition(";")[0]
         wrong = (
             [] if given == wanted else [f"{name}: {exchange.status} as {given or 'nothing'}, not {wanted}"]
         )
-        return wrong + self._judge(name, "answer", status, schema, exchange.answer)
+        # A sparse fieldset of JSON:API leaves out of the attributes what was not asked for, also what is required.
+        sparse = any(key.startswith("fields[") for key, _ in exchange.query)
+        return wrong + self._judge(name, "answer", status, schema, exchange.answer, sparse=sparse)
 
     def _judge(
         self,
@@ -124,6 +129,8 @@ class Specification:
         status: str,
         schema: Mapping[str, Any],
         value: Any,
+        *,
+        sparse: bool = False,
     ) -> list[str]:
         key = (name, side, status)
         if key not in self._validators:
@@ -133,33 +140,13 @@ class Specification:
             self._validators[key] = Draft202012Validator(schema, format_checker=self._formats)
         found = []
         for error in self._validators[key].iter_errors(value):
+            if sparse and error.validator == "required" and "attributes" in error.absolute_path:
+                continue
             place = "/".join(str(step) for step in error.absolute_path) or "body"
             found.append(f"{name}, {side} {place}: {error.message[:200]}")
             if len(found) == _SHOWN:
                 break
         return found
-
-
-def _query_problems(
-    schemas: Mapping[str, Any], query: Sequence[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
-    for key, text in query:
-        schema = schemas.get(key)
-        if schema is None:
-            yield key, "unknown parameter"
-            continue
-        match schema.get("type"):
-            case "integer":
-                if not text.isdecimal():
-                    yield key, "not a whole number"
-                elif int(text) > schema.get("maximum", int(text)):
-                    yield key, f"more than {schema['maximum']}"
-            case "boolean":
-                if text.lower() not in {"true", "false"}:
-                    yield key, "neither true nor false"
-            case _:
-                if text not in schema.get("enum", [text]):
-                    yield key, f"not one of {', '.join(schema['enum'])}"
 
 
 class Referee:

@@ -1,0 +1,1 @@
+"""Klaviyo: profiles, lists, consent and events."""
