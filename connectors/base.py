@@ -80,6 +80,9 @@ class Connector(ABC):
     def transport(self) -> Transport:
         """The one way out; its counters are what a run reports as requests sent."""
 
+    def expect(self, schema: DestinationSchema) -> None:  # noqa: B027 - most need not know
+        """Be told of all fields that may be written or shown, with their types, before any is. Sends nothing."""
+
     @abstractmethod
     def check(self) -> Account:
         """Prove key and audience with reads alone and describe what is there."""
@@ -93,9 +96,17 @@ class Connector(ABC):
         """Send one batch of one operation, at most `capabilities.batch_sizes[operation]` items.
 
         UNTAG batches share one tag. Returns exactly one outcome per change, in order; it carries the contact where
-        the ESP showed it on the way. Begins with `guard`. Several threads call it at once, each contact in one of them.
+        the ESP showed it on the way, and is ACCEPTED where `poll` tells the rest. Begins with `guard`. Several threads call it at once, each contact in one of them.
         Raises RejectedBatchError when the ESP refused the request as a whole for its contents.
         """
+
+    def poll(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
+        """Say what became of changes that `write` answered as accepted by one job, or without one: one outcome each.
+
+        Those of a job come whole and in the order in which they were written. What is not done yet is accepted still.
+        Reads alone. A connector that accepts nothing has none.
+        """
+        raise NotImplementedError(f"{self.label} accepts nothing")
 
     @abstractmethod
     def pull(self, cursor: str | None, *, only: Collection[str] | None = None) -> Iterator[Page]:

@@ -6,7 +6,7 @@ Everything is read off the class and its `Capabilities`; nothing is known of any
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.model import Operation
+from ..core.model import Capabilities, Operation
 from .base import Connector
 
 
@@ -30,12 +30,23 @@ def described(kind: type[Connector]) -> Mapping[str, Any]:
             for operation in Operation
             if operation in can.batch_sizes
         ),
+        "works off later": _jobs(can),
         "requests at once": can.concurrency,
+        "published limits": ", ".join(f"{limit.count} in {limit.seconds:g} s" for limit in can.rate_limits)
+        or "none published",
         "mails": "who agreed there" if can.shows_consent else "whoever is there and never refused",
         "opens and clicks": _yes(_does(kind, "engagement")),
         "erasing by API": _yes(_does(kind, "erase")),
         "webhooks": webhooks,
     }
+
+
+def _jobs(can: Capabilities) -> str:
+    """Say what jobs take, and of what size."""
+    if can.jobs is None:
+        return "nothing"
+    names = ", ".join(operation.value for operation in Operation if operation in can.jobs.operations)
+    return f"{names}, from {can.jobs.singly + 1} contacts on, up to {can.jobs.request_bytes / 1e6:g} MB a job"
 
 
 def _does(kind: type[Connector], method: str) -> bool:

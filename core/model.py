@@ -4,7 +4,7 @@ Nothing here knows a source, an ESP, a database or the time of day.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -156,7 +156,9 @@ class Change:
 
     `fields` holds only what changes, None clearing a value. `tags` are added, except by UNTAG, which removes its
     single one. `consent` is set on CREATE and OPT_OUT alone, by the gate, at the moment of packing. `record_id` is the
-    ESP's id of the contact, as it was told last, for connectors that write by it; "" where it is not known.
+    ESP's id of the contact, as it was told last, for connectors that write by it; "" where it is not known. `tags_held`
+    are the tags of ours that the contact has, as far as is known, for connectors that write them all as one value; None
+    where that is not known.
     """
 
     contact_key: int
@@ -168,6 +170,7 @@ class Change:
     consent: ConsentState | None = None
     grant: Grant | None = None
     record_id: str = ""
+    tags_held: frozenset[str] | None = None
 
     def confirmed_on(self, before: ContactState | None) -> ContactState:
         """Give the baseline after the ESP confirmed this change on top of `before`."""
@@ -255,8 +258,10 @@ class OutcomeStatus(StrEnum):
 
     APPLIED = "applied"
     UNCHANGED = "unchanged"  # the ESP says that it was so already
-    ACCEPTED = "accepted"  # an asynchronous job took it
+    ACCEPTED = "accepted"  # taken, and not done yet: `Connector.poll` tells what becomes of it
     EXISTS = "exists"  # a create met a contact that is there: becomes an update
+    MADE = "made"  # a create made the contact and nothing more: becomes an update
+    UNSENT = "unsent"  # had no place in its request: goes with the next one
     WITHHELD = "withheld"  # the gate said no at packing time
     REJECTED = "rejected"  # for good, until the payload changes
     DEFERRED = "deferred"  # not now: the next run tries again
@@ -269,7 +274,7 @@ class Outcome:
     """What an ESP answered for one change: `code` is stable and for machines, `reason` a sentence for people.
 
     `seen` is the contact as the ESP showed it while answering, None when it showed nothing. `record_id` is its id
-    there, from connectors that write by it.
+    there, from connectors that write by it. `job` is the ESP's name of the job that ACCEPTED it, "" where it gave none.
     """
 
     status: OutcomeStatus
@@ -277,6 +282,7 @@ class Outcome:
     reason: str = ""
     seen: RemoteContact | None = None
     record_id: str = ""
+    job: str = ""
 
 
 class WithheldReason(StrEnum):
@@ -303,6 +309,43 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What an operation asks besides its writes: `requests` for each `contacts` of it that are begun, None for a batch."""
+
+    requests: int
+    contacts: int | None = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """How an ESP takes writes in jobs that it works off by itself.
+
+    `singly` is up to how many contacts of a batch are written one by one instead, at once. A job's request holds at
+    most `request_bytes`. It is asked after `first_poll` seconds whether it is done, then each time after twice as long,
+    at most `longest_poll`.
+    """
+
+    operations: frozenset[Operation]
+    singly: int
+    request_bytes: int
+    first_poll: float = 2.0
+    longest_poll: float = 30.0
+
+    def waits(self, within: float) -> Iterator[float]:
+        """Give the seconds before each question, for about so many seconds.
+
+        >>> jobs = Jobs(operations=frozenset(), singly=0, request_bytes=0, first_poll=2, longest_poll=5)
+        >>> list(jobs.waits(15))
+        [2, 4, 5, 5]
+        """
+        wait, waited = self.first_poll, 0.0
+        while waited < within:
+            yield wait
+            waited += wait
+            wait = min(2 * wait, self.longest_poll)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What an ESP can do and how much of it, as data: mappings and plans are checked against it, not against code.
 
@@ -326,7 +369,15 @@ class Capabilities:
     makes_tags: bool = (
         False  # tags must be made before the first contact carries one; all at once, by one request
     )
+    makes_fields: bool = (
+        True  # fields must be made before they are written; False: they appear with their first value
+    )
+    makes_first: bool = False  # a create makes the contact alone; its fields follow as an update
+    tags_as_one: bool = False  # all tags of a contact are one value: two writes at once would undo each other
     by_record_id: bool = False  # later writes name the ESP's own id of a contact
+    reads: Mapping[Operation, Reads] = field(default_factory=dict)  # what operations ask besides their writes
+    schema_reads: int = 0  # what making fields asks besides, however many
+    jobs: Jobs | None = None  # None: every write is done when it is answered
     quiet_tags: bool = False  # can be written without setting off automations
     field_syntax: str = "{tag}"  # how a field is written in the ESP's template language
 
@@ -337,11 +388,16 @@ class Account:
 
     label: str
     audience: str
-    contacts: int
+    contacts: int | None  # None: the ESP does not tell
     audience_id: str = ""  # what stays when the audience is renamed
     double_opt_in: bool = False
     fields: Mapping[str, FieldType | None] = field(
         default_factory=dict
     )  # by tag; None: a type we never write
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[str] | None = frozenset()  # None: the ESP does not tell
     unmade: int = 0  # requests that it takes to make what we need there besides fields and tags
+
+    def lacks(self, tags: Iterable[str]) -> frozenset[str]:
+        """Give those of some tags that the account does not have, in whatever case; none where it does not tell."""
+        there = {tag.lower() for tag in self.tags or ()}
+        return frozenset() if self.tags is None else frozenset(t for t in tags if t.lower() not in there)

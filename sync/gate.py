@@ -192,6 +192,11 @@ def basis_in(country: str | None, regime: Regime, at: datetime) -> Grant | None:
     )
 
 
+def rests_on_law(grant: Grant) -> bool:
+    """Say whether a grant is no person's word, but what `basis_in` gives in its place."""
+    return grant.source == PROJECT_FILE
+
+
 def reason_in_words(reason: str, since: datetime | None = None) -> str:
     """Say why a contact is withheld, with the day where there is one.
 

@@ -35,7 +35,7 @@ from .delivery.guardrails import emptied, passed
 from .inbound.observing import People, consents_of, record_consents
 from .inbound.recorded_stops import opt_out_recorded
 from .inbound.theirs import Theirs
-from .opening import open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
+from .opening import checked, open_connector, open_mapping, outdated, project_to, refuse_foreign_fields
 from .planning.canary import Canary
 from .planning.diff import Known
 from .planning.plan import Plan, build_plan
@@ -122,8 +122,7 @@ class Job:
         seconds: float | None = None,
     ) -> Account:
         """Learn who left, here and at the ESP: what goes before every write. `full` also asks who is there no more."""
-        account = self.connector.check()
-        self._refuse_another_audience(account)
+        account = self._checked()
         self._record_consents(report)
         with report.phase("pull"):
             pulling = Pulling(job=self, lease=lease, report=report, progress=progress)
@@ -133,8 +132,15 @@ class Job:
 
     def prove(self, lease: Lease, report: Report) -> None:
         """Prove the account with reads alone, and settle what an earlier run left open."""
-        self._refuse_another_audience(self.connector.check())
+        self._checked()
         self._settle_doubts(lease, report)
+
+    def _checked(self) -> Account:
+        """Prove the account."""
+        owned = self.store.destinations.owned(self.destination, "field")
+        account = checked(self.connector, self.mapping.schema(), owned)
+        self._refuse_another_audience(account)
+        return account
 
     def plan(self, lease: Lease, report: Report, progress: Progress) -> Plan:
         """Look, then compare the current snapshot with what the destination confirmed, and store the plan."""
@@ -245,9 +251,8 @@ class Job:
     def _forget_deleted(self, lease: Lease, account: Account, report: Report) -> None:
         """Take note of fields and tags of ours that somebody deleted: the plan makes them and sends their values again."""
         owned = self.store.destinations.owned
-        there = {tag.lower() for tag in account.tags}
         fields = frozenset(owned(self.destination, "field").keys() - account.fields.keys())
-        tags = frozenset(tag for tag in owned(self.destination, "tag") if tag.lower() not in there)
+        tags = account.lacks(owned(self.destination, "tag"))
         if fields or tags:
             forget_deleted(self.store, lease, fields=fields, tags=tags)
             report.notes.append(

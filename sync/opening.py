@@ -3,7 +3,8 @@
 Also says what makes them unfit to go on with. Nothing here sends, plans or stores anything.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,16 @@ def open_mapping(
             f" gives it to {config.connector}. Write a mapping for {config.connector}."
         )
     return mapping
+
+
+def checked(connector: Connector, schema: DestinationSchema, owned: Iterable[str]) -> Account:
+    """Prove the account with reads alone; of fields that appear with their first value, those `owned` are there."""
+    connector.expect(schema)
+    account = connector.check()
+    if connector.capabilities.makes_fields:
+        return account
+    types = {spec.tag: spec.type for spec in schema.fields}
+    return replace(account, fields={tag: types.get(tag) for tag in owned})
 
 
 def refuse_foreign_fields(schema: DestinationSchema, account: Account, owned: Container[str]) -> None:

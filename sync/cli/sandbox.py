@@ -36,5 +36,13 @@ def hubspot(port: Port = 8026, mode: Mode = "adversarial") -> None:
     serve_sandbox(port, announce=_told("HubSpot", "token sandbox-token"), mode=mode)
 
 
+@sandbox.command()
+def klaviyo(port: Port = 8027, mode: Mode = "adversarial") -> None:
+    """Run a local Klaviyo until Ctrl-C. Its API is at /api, its control page at /_control."""
+    from ...connectors.klaviyo.emulator import serve_sandbox
+
+    serve_sandbox(port, announce=_told("Klaviyo", "key pk_sandbox, list LSANDB"), mode=mode)
+
+
 def _told(esp: str, keys: str) -> Callable[[str], None]:
     return lambda url: typer.echo(f"{esp} sandbox at {url}: {keys}. Ctrl-C stops it.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..store.pauses import Pause
 
 _SAMPLES, _FIELDS = 3, 4  # of a plan that are shown
+_SAID = {"schema": "create fields and tags", "jobs": "ask after jobs"}
 
 Destination = Annotated[
     str | None,
@@ -308,12 +309,16 @@ def show_plan(output: Output, made: "Plan") -> None:
     if made.empty:
         output.say(f"Nothing to do: {made.unchanged:,} contacts are as they should be.")
     else:
-        rows = [[name, count, made.requests.get(name, 0)] for name, count in made.operations.items()]
-        if made.schema.fields:
-            rows.insert(0, ["create fields", len(made.schema.fields), made.requests.get("schema", 0)])
-        output.table("What would be sent", ["operation", "items", "write requests"], rows)
+        items = {"schema": len(made.schema.fields)} if made.schema.fields else {}
+        names = dict.fromkeys([*items, *made.operations, *made.requests, *made.reads])
+        items |= made.operations
+        rows = [
+            [_SAID.get(name, name), items.get(name, ""), made.requests.get(name, 0), made.reads.get(name, 0)]
+            for name in names
+        ]
+        output.table("What would be sent", ["operation", "items", "write requests", "reads"], rows)
         output.say(
-            f"{made.writes:,} write requests, about {words(made.seconds)} s."
+            f"{made.writes:,} write requests, {sum(made.reads.values()):,} reads besides, about {words(made.seconds)} s."
             f" {made.new_contacts:,} new billable contacts. {made.unchanged:,} contacts unchanged."
         )
     _show_first_timers(output, made)

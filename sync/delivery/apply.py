@@ -10,7 +10,7 @@ also those that another process puts in meanwhile: each claim asks for them firs
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ import structlog
 from ...connectors.base import Connector
 from ...connectors.transport import Transport
 from ...core.errors import DestinationError, RetryableError, SegueError
-from ...core.model import ContactState, Operation, OutcomeStatus
+from ...core.model import Capabilities, ContactState, Operation, OutcomeStatus
 from ...core.regimes import ConsentConfig
 from ..inbound.observing import People, observe
 from ..store.leases import Lease
@@ -31,7 +31,8 @@ from ..store.outbox import OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
 from ..telemetry.tracing import span
-from .courier import NEXT_RUN, Courier, Delivery
+from .courier import Courier, Delivery
+from .meaning import NEXT_RUN
 
 _LOG = structlog.get_logger(__name__)
 
@@ -41,6 +42,9 @@ _PATIENCE_THROTTLED: Final = (
     900.0  # one that only says to slow down is better served by waiting than by a new run
 )
 _SEPARATE: Final = frozenset({Operation.CREATE, Operation.UPDATE})  # no two batches of a wave share a contact
+_ARRIVES: Final = frozenset({Operation.CREATE, Operation.READDRESS})
+_FIRST: Final = frozenset({Operation.OPT_OUT, Operation.CREATE})
+_ROOM: Final = 1.1  # so many times what the last request held are claimed for the next
 _LOOK: Final = 1.0  # seconds between two looks at what others put in or forbade
 
 Progress = Callable[[str, float], None]
@@ -62,6 +66,8 @@ class Tally:
 
     def add(self, settlement: Settlement, *, last: bool) -> None:
         """Count one settlement, or that this change is tried again within the run."""
+        if settlement.outcome.status is OutcomeStatus.UNSENT:
+            return
         if not last:
             self.again += 1
             return
@@ -117,7 +123,8 @@ def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery tou
             run_id=run_id,
             clock=clock,
         ),
-        sizes=connector.capabilities.batch_sizes,
+        capabilities=connector.capabilities,
+        sizes=dict(connector.capabilities.batch_sizes),
         transport=connector.transport,
         store=store,
         lease=lease,
@@ -129,8 +136,11 @@ def deliver(  # noqa: PLR0913  # each is a part of the world that a delivery tou
         permitted=permitted,
         waiting=max(1, sum(store.outbox.pending_counts(lease.destination).values())),
     )
-    with ThreadPoolExecutor(connector.capabilities.concurrency, thread_name_prefix="courier") as pool:
-        office.run(pool)
+    with ThreadPoolExecutor(connector.capabilities.concurrency + 1, thread_name_prefix="courier") as pool:
+        try:
+            office.run(pool)
+        finally:
+            office.courier.polling.stop()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,11 +148,13 @@ class _Office:
     """Keeps couriers busy, and books what they bring back. One thread.
 
     `held` are batches that are claimed, and not to be sent before others are back. `width` is how many are under way
-    at once: the first goes alone, so that a wrong key or a lost field shows once and tags are made once.
+    at once: the first goes alone, so that a wrong key or a lost field shows once and tags are made once. `sizes` are those of
+    batches, smaller where a request had no room for so many.
     """
 
     courier: Courier
-    sizes: Mapping[Operation, int]
+    capabilities: Capabilities
+    sizes: dict[Operation, int]
     transport: Transport
     store: Store
     lease: Lease
@@ -185,6 +197,13 @@ class _Office:
         sizes = {operation: size for operation, size in self.sizes.items() if operation in allowed}
         self.width = min(self.width, self.transport.places)
         room = self.width - len(self.under_way) - len(self.held)
+        if self.capabilities.makes_first and self._has(Operation.CREATE):
+            # What follows fills whole requests once everybody is there.
+            sizes = {name: size for name, size in sizes.items() if name in _FIRST}
+        if room <= 0 and self.capabilities.jobs and not self._has(Operation.OPT_OUT):
+            # A job may take minutes, and no opt-out waits for that.
+            sizes = {name: size for name, size in sizes.items() if name is Operation.OPT_OUT}
+            room = 1
         if room > 0 and sizes:
             self.held += self.store.outbox.claim(self.lease, sizes, batches=room)
         self.held.sort(key=lambda rows: rows[0].rank)
@@ -200,15 +219,20 @@ class _Office:
             delivery = self.courier.carry(rows, troubled=troubled)
         return replace(delivery, seconds=monotonic() - started)
 
+    def _has(self, operation: Operation) -> bool:
+        return any(rows[0].operation is operation for rows in (*self.under_way.values(), *self.held))
+
     def _may_go(self, rows: Sequence[OutboxRow]) -> bool:
         """Whether a batch need not wait: for an earlier wave, or for another one with the same contact or address."""
-        others = self.under_way.values()
-        if rows[0].operation is not Operation.OPT_OUT:
-            return all(other[0].rank == rows[0].rank for other in others)
-        # An opt-out waits for nobody but whoever could overtake it: a create that is just being sent.
-        people = {key for row in rows for key in (row.contact_key, row.address_key)}
-        return not any(
-            row.contact_key in people or row.address_key in people for other in others for row in other
+        others = list(self.under_way.values())
+        if rows[0].operation is Operation.OPT_OUT:
+            # It waits for nobody but whoever could overtake it: a create or a move that is just being sent.
+            return not _meet(rows, [other for other in others if other[0].operation in _ARRIVES])
+        if any(other[0].rank != rows[0].rank for other in others):
+            return False
+        # Where all tags are one value, a batch that takes one off would put back what another is just taking off.
+        return not (
+            self.capabilities.tags_as_one and rows[0].operation is Operation.UNTAG and _meet(rows, others)
         )
 
     def _booked_together(self, done: Iterable[Future[Delivery]]) -> list[list[tuple[Operation, Delivery]]]:
@@ -260,8 +284,9 @@ class _Office:
             for each in delivery.settlements:
                 last = each.not_before is None or each.not_before > soon
                 self.tally.add(each, last=last)
-                self.done += last
+                self.done += last and each.outcome.status is not OutcomeStatus.UNSENT
             self._learn(delivery)
+            self._fit(operation, delivery)
             self.progress(operation.value, min(1.0, self.done / self.waiting))
 
     def _afresh(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -291,6 +316,15 @@ class _Office:
             case DestinationError() as error:
                 self.error = self.error or error
 
+    def _fit(self, operation: Operation, delivery: Delivery) -> None:
+        """Claim about as many as a request has room for: who has none goes back to the outbox, and comes again."""
+        count = len(delivery.settlements)
+        left = sum(each.outcome.status is OutcomeStatus.UNSENT for each in delivery.settlements)
+        if left:
+            self.sizes[operation] = max(1, int((count - left) * _ROOM))
+        elif count == self.sizes[operation]:
+            self.sizes[operation] = min(self.capabilities.batch_sizes[operation], 2 * count)
+
     def _pause(self, looked_at: datetime) -> bool:
         """Wait a moment for what was put off, and say whether there is something to wait for in this run.
 
@@ -302,3 +336,9 @@ class _Office:
             return False
         sleep(min(_LOOK, max(0.0, (due - now) / timedelta(seconds=1))))
         return True
+
+
+def _meet(rows: Sequence[OutboxRow], others: Iterable[Sequence[OutboxRow]]) -> bool:
+    """Whether a batch shares a contact or an address with one of others."""
+    people = {key for row in rows for key in (row.contact_key, row.address_key)}
+    return any(row.contact_key in people or row.address_key in people for other in others for row in other)

@@ -4,49 +4,44 @@
 by `apply`, so that several can be under way at the same time. One thing it writes itself, and before it sends: on which
 law a create rests that rests on no grant, so that a lost answer cannot lose it.
 
+What an ESP takes without doing it at once is waited for (`Polling`), so that who asks for what comes after finds it done.
+
 Nothing is resent here: what may succeed later goes back to the outbox, and so through the gate again, because a resend
 would carry an answer of the gate that is older than the person's last word. What a batch is refused for as a whole
 hides in one of its items: it is halved until that one stands alone, each half gated anew.
 """
 
-import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
 from ...connectors.base import Connector
 from ...connectors.limiter import urgent
 from ...core.consent import (
-    MAILABLE,
     NOTHING_RECORDED,
     ConsentAct,
     ConsentEntry,
-    ConsentState,
     merge_all,
 )
 from ...core.errors import DestinationError, OutcomeUnknownError, RejectedBatchError, RetryableError
 from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
 from ...core.regimes import ConsentConfig
-from ..gate import Standing, admit, basis_in, certify, of_former
+from ..gate import Standing, admit, basis_in, certify, of_former, rests_on_law
 from ..store.consents import LedgerEntry
 from ..store.outbox import URGENT, OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
+from .meaning import NEXT_RUN, Carried, Meaning
+from .polling import Polling
 
-NEXT_RUN: Final = timedelta(minutes=10)
-"""Rows put off for so long are left to the next run."""
-
-# A lost answer is asked for again so often in one run.
-_ATTEMPTS: Final = 4
 # From this try on a batch that the ESP falls over is halved, until so many pieces have failed.
 _HALVED_FROM: Final = 3
 _FAILURES: Final = 40
 _BLIND_FAILURES: Final = 7  # the whole, both halves and all quarters: then it is the account after all
-_LONGEST_WAIT = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +51,6 @@ class Delivery:
     settlements: tuple[Settlement, ...]
     error: DestinationError | None = None
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Passed:
-    """One row that may go: `said` is its payload, `change` what the gate made of it; `on_basis`: without a grant."""
-
-    row: OutboxRow
-    said: Mapping[str, Any]
-    change: Change
-    on_basis: bool
 
 
 class Courier:
@@ -89,6 +74,8 @@ class Courier:
         self._regimes = regimes
         self._run_id = run_id
         self._clock = clock
+        self.polling = Polling(connector, store)
+        self._meaning = Meaning(connector, store, destination, clock)
 
     def carry(self, rows: Sequence[OutboxRow], *, troubled: bool) -> Delivery:
         """Gate and send one batch, in pieces if need be.
@@ -101,11 +88,11 @@ class Courier:
         pieces = deque([rows])
         while pieces:
             rows = pieces.popleft()
-            passed: list[_Passed] = []
+            passed: list[Carried] = []
             try:
                 met = self._met(rows)
                 passed, withheld = self._gate(rows)
-                back += [self._not_done(row, outcome) for row, outcome in withheld]
+                back += [self._meaning.not_done(row, outcome) for row, outcome in withheld]
                 if not passed:
                     continue
                 rows = [each.row for each in passed]
@@ -116,10 +103,10 @@ class Courier:
                     pieces.extend(_halves(rows))
                     continue
                 refused = Outcome(status=OutcomeStatus.REJECTED, code=refusal.code, reason=refusal.message)
-                back += [self._not_done(row, refused) for row in rows]
+                back += [self._meaning.not_done(row, refused) for row in rows]
             except OutcomeUnknownError as lost:
                 unknown = Outcome(status=OutcomeStatus.UNKNOWN, code="no_answer", reason=lost.message)
-                later = self._later(rows)
+                later = self._meaning.later(rows)
                 back += [Settlement(row=row, outcome=unknown, not_before=later) for row in rows]
             except DestinationError as failure:
                 failures += 1
@@ -137,10 +124,19 @@ class Courier:
                 break
             else:
                 served = True
-                back += self._settlements(passed, outcomes)
-        return Delivery(settlements=tuple(back), error=None if served else error)
+                back += self._meaning.settlements(passed, outcomes)
+        return Delivery(settlements=tuple(back), error=self._at_work(back) or (None if served else error))
 
-    def _gate(self, rows: Sequence[OutboxRow]) -> tuple[list[_Passed], list[tuple[OutboxRow, Outcome]]]:
+    def _at_work(self, settlements: Sequence[Settlement]) -> DestinationError | None:
+        """Say why a run ends where a job is still open: no later change of its contacts may go into another one."""
+        if not any(each.outcome.job for each in settlements):
+            return None
+        return DestinationError(
+            f"{self._connector.label} is still at work on a job that it took long ago. Nothing more was sent; the next"
+            " run asks again, and goes on when it is done."
+        )
+
+    def _gate(self, rows: Sequence[OutboxRow]) -> tuple[list[Carried], list[tuple[OutboxRow, Outcome]]]:
         """Ask the gate about each row, with what the store knows now."""
         told = [row.said() for row in rows]
         changes = [row.change(said) for row, said in zip(rows, told, strict=True)]
@@ -151,6 +147,8 @@ class Courier:
             for row, change in zip(rows, changes, strict=True)
         ]
         everyone = {key for group in subjects for key in group}
+        if self._connector.capabilities.tags_as_one:
+            changes = self._with_tags(changes, told)
         if self._connector.capabilities.by_record_id:
             ids = self._store.destinations.record_ids(self._destination, {group[-1] for group in subjects})
             changes = [
@@ -179,13 +177,26 @@ class Courier:
             )
             answer = admit(change, standing, double_opt_in=self._double_opt_in)
             if isinstance(answer, Change):
-                on_basis = answer.grant is not None and answer.grant is standing.basis
-                passed.append(_Passed(row=row, said=said, change=answer, on_basis=on_basis))
+                passed.append(Carried(row=row, said=said, change=answer))
             else:
                 withheld.append((row, answer))
         return passed, withheld
 
-    def _say_basis(self, passed: Sequence[_Passed]) -> None:
+    def _with_tags(self, changes: Sequence[Change], told: Sequence[Mapping[str, Any]]) -> list[Change]:
+        """Tell changes of tags which ones their contacts have, for ESPs where all of them are one value."""
+        concerned = {change.contact_key for change in changes if change.tags}
+        held = self._store.baselines.payloads(self._destination, concerned)
+        return [
+            replace(change, tags_held=self._tags_held(said, held.get(change.contact_key)))
+            if change.tags
+            else change
+            for change, said in zip(changes, told, strict=True)
+        ]
+
+    def _tags_held(self, said: Mapping[str, Any], text: str | None) -> frozenset[str]:
+        return frozenset() if text is None or said.get("whole") else ContactState.parse(text).tags
+
+    def _say_basis(self, passed: Sequence[Carried]) -> None:
         """Write down what creates without a grant rest on."""
         if not passed:
             return
@@ -207,9 +218,9 @@ class Courier:
             run_id=self._run_id,
         )
 
-    def _send(self, passed: Sequence[_Passed], met: Mapping[int, Outcome]) -> list[Outcome]:
+    def _send(self, passed: Sequence[Carried], met: Mapping[int, Outcome]) -> list[Outcome]:
         sent = [each for each in passed if each.row.id not in met]
-        self._say_basis([each for each in sent if each.on_basis])
+        self._say_basis([each for each in sent if each.change.grant and rests_on_law(each.change.grant)])
         changes = [each.change for each in sent]
         certify(changes)
         outcomes: Sequence[Outcome] = ()
@@ -217,6 +228,8 @@ class Courier:
             operation = changes[0].operation
             with urgent() if operation is Operation.OPT_OUT else nullcontext():
                 outcomes = self._connector.write(operation, changes)
+                self.polling.note([each.row for each in sent], outcomes)
+                outcomes = self.polling.ended(changes, outcomes)
         if len(outcomes) != len(changes):
             raise DestinationError(
                 f"connector {self._connector.name}: {len(outcomes)} outcomes for {len(changes)} changes. A bug there."
@@ -248,7 +261,7 @@ class Courier:
     def _after(self, error: DestinationError, tried: int) -> datetime:
         """Say when what the account failed is tried again: soon, if that passes by itself."""
         if isinstance(error, RetryableError):
-            return self._again_at(tried, error.retry_after)
+            return self._meaning.again_at(tried, error.retry_after)
         return self._clock() + NEXT_RUN
 
     def _is_ours(self, error: DestinationError, *, served: bool, troubled: bool) -> bool:
@@ -264,89 +277,6 @@ class Courier:
         except DestinationError:
             return False
         return True
-
-    def _again_at(self, attempts: int, after: float | None = None) -> datetime:
-        """Say when a whole batch is tried again: one moment for all of it, or it would come back in pieces."""
-        first = self._connector.transport.patience.first_wait
-        wait = min(first * 2 ** min(attempts - 1, 10), _LONGEST_WAIT)
-        wait *= random.uniform(0.5, 1)  # noqa: S311 - so that batches that failed together do not return together
-        return self._clock() + timedelta(seconds=wait if after is None else after)
-
-    def _settlements(self, passed: Sequence[_Passed], outcomes: Sequence[Outcome]) -> list[Settlement]:
-        contacts = {key for each in passed for key in (each.row.contact_key, *each.said.get("heir_of", ()))}
-        held = {
-            key: ContactState.parse(text)
-            for key, text in self._store.baselines.payloads(self._destination, contacts).items()
-        }
-        later = self._later([each.row for each in passed])
-        return [
-            Settlement(row=each.row, outcome=outcome, not_before=later)
-            if outcome.status is OutcomeStatus.UNKNOWN
-            else self._settlement(each, outcome, held)
-            for each, outcome in zip(passed, outcomes, strict=True)
-        ]
-
-    def _later(self, rows: Sequence[OutboxRow]) -> datetime:
-        """Say when it is asked again what came of a batch: soon a few times, then in the next run."""
-        attempts = max(row.attempts for row in rows) + 1
-        return self._again_at(attempts) if attempts < _ATTEMPTS else self._clock() + NEXT_RUN
-
-    def _not_done(self, row: OutboxRow, outcome: Outcome) -> Settlement:
-        """Settle what is not to be, unless an earlier try may have happened: then the next run looks into that."""
-        stopped = outcome.status is OutcomeStatus.WITHHELD or (
-            outcome.status is OutcomeStatus.REJECTED and outcome.seen is not None
-        )
-        if row.attempts == 0 or row.operation is Operation.OPT_OUT or not stopped:
-            return Settlement(row=row, outcome=outcome)
-        unknown = replace(outcome, status=OutcomeStatus.UNKNOWN)
-        return Settlement(row=row, outcome=unknown, not_before=self._clock() + NEXT_RUN)
-
-    def _settlement(self, sent: _Passed, outcome: Outcome, held: Mapping[int, ContactState]) -> Settlement:
-        """Say what an outcome means for baseline and seen state."""
-        row, said, change = sent.row, sent.said, sent.change
-        if outcome.status is OutcomeStatus.DEFERRED:
-            return Settlement(row=row, outcome=outcome, not_before=self._clock() + NEXT_RUN)
-        stated_at = change.grant.granted_at if change.grant else None
-        if outcome.status is OutcomeStatus.EXISTS and outcome.seen:  # perhaps because an earlier try made it
-            return Settlement(row=row, outcome=outcome, remote_state=outcome.seen.state, stated_at=stated_at)
-        if outcome.status not in {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED}:
-            return self._not_done(row, outcome)
-        before = None if said.get("whole") else held.get(row.contact_key)
-        match change.operation:
-            case Operation.OPT_OUT:
-                # Whoever is no longer there was erased, and must not come back either; who never arrived may.
-                shown: ConsentState | None = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
-                if outcome.status is OutcomeStatus.UNCHANGED and outcome.seen is None:
-                    known = self._store.destinations.states(self._destination, [row.address_key])
-                    shown = shown if row.address_key in known else None
-                return Settlement(row=row, outcome=outcome, remote_state=shown)
-            case Operation.UNTAG if before is None:
-                return Settlement(row=row, outcome=outcome)
-            case _:
-                state, vacated = change.consent, None
-                if change.previous_address is not None:  # the person's state moves along with the address
-                    vacated = self._store.keys.address_key(change.previous_address)
-                    state = self._store.destinations.states(self._destination, [vacated]).get(vacated)
-                    if outcome.seen is not None:
-                        state, stated_at = outcome.seen.state, outcome.seen.opted_in_at
-                    # What they said before they moved is no word of who has the new address.
-                    if state in MAILABLE:
-                        outcome = replace(outcome, seen=None)
-                baseline = change.confirmed_on(before)
-                # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
-                ended = (
-                    key for key in said.get("heir_of", ()) if key in held and held[key].tags <= baseline.tags
-                )
-                return Settlement(
-                    row=row,
-                    outcome=outcome,
-                    baseline=baseline,
-                    remote_state=state,
-                    stated_at=stated_at,
-                    arrived=before is None or vacated is not None,
-                    vacated=vacated,
-                    ended=tuple(ended),
-                )
 
 
 def _halves(rows: Sequence[OutboxRow]) -> tuple[Sequence[OutboxRow], Sequence[OutboxRow]]:

@@ -5,6 +5,8 @@ next plan compares with baselines alone, and the data may say by then what it sa
 would look as it should be, and keep what was sent for ever. So its baseline says which fields and tags are in doubt,
 equals no desired state, and is written again in full.
 
+What a job took is not in doubt: the job is asked what became of it.
+
 An address cannot be in doubt: two addresses would be two people. Whether a contact moved is asked at the ESP.
 """
 
@@ -16,13 +18,16 @@ from typing import Final
 
 from ...connectors.base import Connector
 from ...core.consent import MAILABLE, ConsentAct
-from ...core.model import ContactState, Operation
+from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from ..inbound.observing import People, observe
 from ..store.leases import Lease
 from ..store.outbox import OutboxRow
 from ..store.store import Store
+from .meaning import Carried, Meaning
+from .polling import Polling
 
 _ROWS: Final = 500
+_PATIENCE: Final = 120.0  # seconds to wait for a job of an earlier run
 
 
 def settle_doubts(
@@ -32,6 +37,7 @@ def settle_doubts(
 
     Asks the ESP where a contact is whose move is in doubt, and raises DestinationError when it does not answer.
     """
+    collect_jobs(connector, store, lease, people=people, now=now, run_id=run_id)
     count = 0
     while rows := store.outbox.in_doubt(lease, _ROWS):
         moved = _moved(connector, store, lease.destination, rows, people=people, now=now, run_id=run_id)
@@ -54,6 +60,31 @@ def settle_doubts(
         store.settlements.doubt(lease, doubtful, rows, _stated(store, rows))
         count += len(rows)
     return count
+
+
+def collect_jobs(
+    connector: Connector, store: Store, lease: Lease, *, people: People, now: datetime, run_id: str
+) -> int:
+    """Ask after the jobs that took what an earlier run sent, and store what became of it; give how many are still at work."""
+    still = 0
+    polling = Polling(connector, store)
+    meaning = Meaning(connector, store, lease.destination, lambda: now)
+    for job, rows in store.outbox.in_jobs(lease).items():
+        told = [row.said() for row in rows]
+        changes = [row.change(said) for row, said in zip(rows, told, strict=True)]
+        taken = Outcome(status=OutcomeStatus.ACCEPTED, job=job)
+        outcomes = polling.ended(changes, [taken] * len(changes), within=_PATIENCE)
+        if any(outcome.job for outcome in outcomes):
+            still += 1
+            continue
+        seen = [outcome.seen for outcome in outcomes if outcome.seen is not None]
+        observe(store, lease.destination, seen, people=people, now=now, run_id=run_id)
+        carried = [
+            Carried(row=row, said=said, change=change)
+            for row, said, change in zip(rows, told, changes, strict=True)
+        ]
+        store.settlements.settle(lease, run_id, meaning.settlements(carried, outcomes))
+    return still
 
 
 def _stated(store: Store, rows: Sequence[OutboxRow]) -> dict[int, datetime]:

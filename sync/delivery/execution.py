@@ -13,7 +13,7 @@ from typing import Final
 
 from ...connectors.base import Connector
 from ...core.config import Guardrails
-from ...core.errors import GuardrailError
+from ...core.errors import GuardrailError, RetryableError
 from ...core.model import Operation
 from ...core.regimes import ConsentConfig
 from ..inbound.observing import People
@@ -25,7 +25,7 @@ from ..store.pauses import Pause
 from ..store.runs import PlanStatus
 from ..store.store import Store
 from .apply import Permitted, Progress, Tally, deliver
-from .doubt import settle_doubts
+from .doubt import collect_jobs, settle_doubts
 from .enqueue import enqueue
 from .guardrails import too_many_rejects
 
@@ -92,10 +92,10 @@ class Execution:
     def _make(self, plan: Plan) -> None:
         """Make what is missing, and remember which fields and tags are ours."""
         own = self.store.destinations.own
+        # First ours, then made: killed in between, the next run makes them, and takes them for nobody else's.
+        own(plan.destination, "field", {spec.tag: None for spec in plan.schema.fields})
         if plan.requests.get("schema"):
             self.progress("creating fields", 0.0)
-            # First ours, then made: killed in between, the next run makes them, and takes them for nobody else's.
-            own(plan.destination, "field", {spec.tag: None for spec in plan.schema.fields})
             self.connector.ensure(plan.schema)
         # A tag that nobody carries is not there, and so cannot be missed.
         owned = self.store.destinations.owned(plan.destination, "tag")
@@ -107,6 +107,12 @@ class Execution:
         """Send what an earlier run began of a plan, then what is chosen of it; all of it makes it applied."""
         stored = self.store.plans.get(plan.plan_id)
         status = stored.status if stored else PlanStatus.PLANNED
+        if still := self._jobs_at_work():
+            self._deliver(plan, lambda _: _OPT_OUTS)
+            raise RetryableError(
+                f"{self.connector.label} is still at work on {still} jobs of an earlier run, and nothing but opt-outs was"
+                " sent meanwhile. The next run goes on when they are done."
+            )
         with _rare_collections():
             if status is not PlanStatus.PLANNED:
                 self._deliver(plan, permitted)
@@ -132,6 +138,17 @@ class Execution:
             progress=self.progress,
             tally=self.report.tally,
             permitted=permitted,
+        )
+
+    def _jobs_at_work(self) -> int:
+        """Give how many jobs of earlier runs are open: no contact may be in two at a time."""
+        return collect_jobs(
+            self.connector,
+            self.store,
+            self.lease,
+            people=self.people,
+            now=self.clock(),
+            run_id=self.report.run_id,
         )
 
     def _drop_begun(self, plan: Plan) -> None:

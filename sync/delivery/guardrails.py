@@ -54,7 +54,7 @@ def too_many_rejects(tally: Tally, limits: Guardrails, *, of_all: bool = False) 
 
 def emptied(account: Account, confirmed: int) -> Iterator[str]:
     """Doubt an audience that lost most of what it confirmed: contacts known to be there get no create."""
-    if account.contacts < confirmed / 2:
+    if account.contacts is not None and account.contacts < confirmed / 2:
         yield (
             f"{account.audience} has {account.contacts:,} contacts and confirmed {confirmed:,} earlier: was it emptied, or"
             " is it another account? To load it anew, give it a destination name of its own"

@@ -20,7 +20,7 @@ from ...core.errors import StoreError
 from ...core.model import Account, Capabilities, DestinationSchema, FieldSpec, FieldType, Operation
 from ..store.keys import ContactKeys
 from ..store.sealing import PLAIN, Sealing
-from .cost import seconds_of, write_requests
+from .cost import requests_of, seconds_of
 from .diff import Known, compare, judge, list_steps
 from .plan_files import freeze, is_whole, new_key
 
@@ -44,7 +44,7 @@ class Plan:
     fields_changed: Mapping[str, int]
     tags_added: Mapping[str, int]
     tags_removed: Mapping[str, int]
-    requests: Mapping[str, int]
+    requests: Mapping[str, int]  # writes, by what they are for
     seconds: float
     new_contacts: int
     adopted: int = 0  # contacts that the audience has already and that get our fields for the first time
@@ -53,6 +53,7 @@ class Plan:
     steps: Path
     withheld_contacts: Path
     file_key: str = ""  # what the files are encrypted with, itself sealed; empty for files in clear
+    reads: Mapping[str, int] = field(default_factory=dict)  # what is asked besides, by what it is for
     gone: int = 0  # contacts that the destination confirmed and the data lacks
     without_grant: Mapping[str, int] = field(
         default_factory=dict
@@ -153,7 +154,11 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
         operations = _counts(con, "SELECT operation, count(*) FROM steps GROUP BY 1 ORDER BY min(rank)")
         lacking = DestinationSchema(
             fields=tuple(spec for spec in schema.fields if operations and spec.tag not in account.fields),
-            tags=tuple(tag for tag in schema.tags if operations and tag not in account.tags),
+            tags=tuple(
+                tag
+                for tag in schema.tags
+                if operations and account.tags is not None and tag not in account.tags
+            ),
         )
         tags_removed = _counts(
             con, "SELECT group_key, count(*) FROM steps WHERE operation = 'untag' GROUP BY 1 ORDER BY 1"
@@ -162,7 +167,14 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
             con,
             "SELECT tag, count(*) FROM (SELECT unnest(tags_added) AS tag FROM differing WHERE writes) GROUP BY 1 ORDER BY 1",
         )
-        requests = write_requests(operations, tags_removed, capabilities, lacking, unmade=account.unmade)
+        requests, reads = requests_of(
+            operations,
+            tags_removed,
+            capabilities,
+            lacking,
+            unmade=account.unmade,
+            whole_bytes=_scalar(con, _WHOLE_BYTES),
+        )
         return Plan(
             plan_id=_name(now, steps),
             destination=destination,
@@ -177,7 +189,8 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
             tags_added=tags_added,
             tags_removed=tags_removed,
             requests=requests,
-            seconds=seconds_of(sum(requests.values()), capabilities),
+            reads=reads,
+            seconds=seconds_of(sum(requests.values()) + sum(reads.values()), capabilities),
             new_contacts=operations.get(Operation.CREATE, 0),
             adopted=_scalar(con, "SELECT count(*) FROM differing WHERE kind = 'new' AND updates"),
             may_trigger=() if capabilities.quiet_tags else tuple(tags_added),
@@ -196,6 +209,11 @@ def build_plan(  # noqa: PLR0913  # a plan depends on all of these, and on nothi
 # Most of them are settled and in no table.
 _UNCHANGED: Final = """
 SELECT (SELECT count(*) FROM desired) - count(*) FROM judged WHERE kind <> 'gone' AND (kind <> 'same' OR reason IS NOT NULL)
+"""
+
+# What a contact takes up in a request: its state, with a little more around it than an address is long.
+_WHOLE_BYTES: Final = """
+SELECT coalesce(sum(strlen(after) + 60), 0) FROM steps WHERE operation IN ('create', 'update') AND before IS NULL
 """
 
 _WITHOUT_GRANT: Final = """

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import partial
+from time import sleep
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -37,6 +38,7 @@ ERASED: Final = "erased"
 """The source of the ledger's line that keeps an erased person from being mailed."""
 
 _HERE: Final = "here"
+_PATIENCE: Final = 60.0  # seconds to wait for an ESP that erases some time after it was asked
 _ADDRESS: Final = re.compile(r"[^\s@<>\"'&=,;:]+@[^\s@<>\"'&=,;:]+")
 _LOG = structlog.get_logger(__name__)
 
@@ -170,7 +172,18 @@ def _at_destination(project: Project, store: Store, subject: Subject, name: str)
 def _asked(connector: Connector, subject: Subject) -> Iterator[dict[str, Any]]:
     for address in subject.addresses:
         said = connector.erase(address)
-        yield {"was_there": said.was_there, "answer": said.answer, "is_gone": said.is_gone}
+        is_gone = said.is_gone or _is_gone_later(connector, address)
+        yield {"was_there": said.was_there, "answer": said.answer, "is_gone": is_gone}
+
+
+def _is_gone_later(connector: Connector, address: str) -> bool:
+    """Wait a while at an ESP that works things off later, and say whether the contact is gone."""
+    jobs = connector.capabilities.jobs
+    for wait in jobs.waits(_PATIENCE) if jobs else ():
+        sleep(wait)
+        if connector.read([address]) == [None]:
+            return True
+    return False
 
 
 def _at_former_destination(store: Store, subject: Subject, name: str) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ from .database import (
 )
 from .leases import Lease, check, lock
 from .outbox_sealing import seal_changes, unseal_change
-from .schema import READY, TRIED, WAITING, outbox
+from .schema import IN_JOB, READY, TRIED, WAITING, outbox
 from .schema import claim as claims
 from .sealing import Sealing
 from .waiting import BEHIND, people_of, subjects_of, wake
@@ -115,15 +115,16 @@ _OWN: Final = OutboxRow._fields[: OutboxRow._fields.index("destination")]
 
 # Built once: putting a statement together for each claim costs more than running it.
 _HERE: Final = outbox.c.destination == sa.bindparam("destination")
+_FREE: Final = sa.and_(READY, ~IN_JOB)
 _IN_WAVE: Final = sa.and_(
-    _HERE, READY, outbox.c.rank == sa.bindparam("rank"), outbox.c.step == sa.bindparam("step")
+    _HERE, _FREE, outbox.c.rank == sa.bindparam("rank"), outbox.c.step == sa.bindparam("step")
 )
 _IN_GROUP: Final = sa.and_(_IN_WAVE, outbox.c.group_key == sa.bindparam("group_key"))
 _NEXT_WAVE: Final = (
     sa.select(outbox.c.rank, outbox.c.step, outbox.c.group_key)
     .where(
         _HERE,
-        READY,
+        _FREE,
         sa.tuple_(outbox.c.rank, outbox.c.step) > sa.tuple_(sa.bindparam("rank"), sa.bindparam("step")),
     )
     .order_by(outbox.c.rank, outbox.c.step, outbox.c.group_key, outbox.c.id)
@@ -170,7 +171,7 @@ class Outbox:
 
         They take the place of what is there of that plan, so that a call that was killed can be made again.
         """
-        self._drop(sa.and_(outbox.c.plan_id == plan_id, outbox.c.destination == destination))
+        self._drop(sa.and_(outbox.c.plan_id == plan_id, outbox.c.destination == destination, ~IN_JOB))
         same = {"plan_id": plan_id, "destination": destination, "attempts": 0}
         count = 0
         for batch in parts(batches):
@@ -281,15 +282,37 @@ class Outbox:
         """Give changes that were handed out and never settled for good, in the order of sending.
 
         Each may have been sent, or not; one that the ESP said it did not take is not among them. Nor are opt-outs,
-        which are always sent again.
+        which are always sent again, and what is in a job, which can be asked.
         """
         self.release_claims(lease)
         return self._rows(
             outbox.c.destination == lease.destination,
             TRIED,
+            ~IN_JOB,
             outbox.c.operation != Operation.OPT_OUT.value,
             limit=limit,
         )
+
+    def note_jobs(self, jobs: Mapping[str, Collection[int]]) -> None:
+        """Remember which jobs took which claimed rows, by id, before anything is asked of them."""
+        with self._database.write() as connection:
+            for job, ids in jobs.items():
+                for group in grouped(sorted(ids), KEYS_PER_QUERY):
+                    connection.execute(sa.update(outbox).where(outbox.c.id.in_(group)).values(job=job))
+
+    def in_jobs(self, lease: Lease) -> dict[str, list[OutboxRow]]:
+        """Give the changes that jobs of earlier runs took, by job, in the order in which they were sent."""
+        self.release_claims(lease)
+        query = (
+            sa.select(outbox.c.job)
+            .where(outbox.c.destination == lease.destination, IN_JOB)
+            .distinct()
+            .order_by(outbox.c.job)
+        )
+        with self._database.read() as connection:
+            jobs = connection.execute(query).scalars().all()
+        here = outbox.c.destination == lease.destination
+        return {job: self._rows(here, IN_JOB, outbox.c.job == job) for job in jobs}
 
     def arrivals_at(self, destination: str, address_keys: Collection[int]) -> list[OutboxRow]:
         """Give the rows that may just be making somebody at these addresses, or moving them there, or have done so.
@@ -342,8 +365,8 @@ class Outbox:
         return {place: number for place, number in counts.items() if number}
 
     def discard(self, plan_id: str) -> None:
-        """Remove a plan's rows, in grouped transactions; claimed ones stay until they are settled or released."""
-        self._drop(sa.and_(outbox.c.plan_id == plan_id, ~_CLAIMED))
+        """Remove a plan's rows, in grouped transactions; claimed ones, and those in jobs, stay until they are settled."""
+        self._drop(sa.and_(outbox.c.plan_id == plan_id, ~_CLAIMED, ~IN_JOB))
 
     def _rows(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[OutboxRow]:
         query = (

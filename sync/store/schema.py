@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD: Final = "0014"
+HEAD: Final = "0015"
 """The newest revision that this code knows."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -195,6 +195,7 @@ outbox = sa.Table(
     sa.Column("desired_hash", sa.LargeBinary(16), comment="row hash of the state that the plan wants"),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("not_before", Instant, comment="null: does not wait"),
+    sa.Column("job", sa.Text, comment="the ESP's name of the job that took it; null: none"),
     sqlite_autoincrement=True,
 )
 
@@ -214,11 +215,13 @@ claim = sa.Table(
 READY: Final = outbox.c.not_before.is_(None)
 WAITING: Final = outbox.c.not_before.is_not(None)
 TRIED: Final = outbox.c.attempts > sa.literal_column("0")
+IN_JOB: Final = outbox.c.job.is_not(None)
 
 for _name, _condition, _columns in (
     ("ix_outbox_ready", READY, ("destination", "rank", "step", "group_key", "id")),
     ("ix_outbox_waiting", WAITING, ("destination", "not_before", "rank")),
     ("ix_outbox_tried", TRIED, ("destination", "address_key")),
+    ("ix_outbox_job", IN_JOB, ("destination", "job")),
 ):
     sa.Index(
         _name, *(outbox.c[name] for name in _columns), sqlite_where=_condition, postgresql_where=_condition

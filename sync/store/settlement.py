@@ -28,7 +28,8 @@ REJECTIONS: Final = pa.schema(
     [("contact_key", pa.int64()), ("operation", pa.string()), ("payload_hash", pa.binary())]
 )
 
-_AGAIN: Final = frozenset({OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN, OutcomeStatus.EXISTS})
+_THERE: Final = frozenset({OutcomeStatus.EXISTS, OutcomeStatus.MADE})
+_AGAIN: Final = _THERE | {OutcomeStatus.DEFERRED, OutcomeStatus.UNKNOWN, OutcomeStatus.UNSENT}
 _CONFIRMED: Final = frozenset({OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED})
 
 # Writes of the contact itself: one that gets through ends the rejection of any other.
@@ -39,7 +40,7 @@ _WRITES: Final = frozenset({Operation.CREATE, Operation.UPDATE, Operation.READDR
 class Settlement:
     """What became of one claimed row.
 
-    `baseline` is the state that the ESP confirmed, for APPLIED and UNCHANGED alone. `remote_state` is what the
+    `baseline` is the state that the ESP confirmed, for APPLIED, UNCHANGED and MADE alone. `remote_state` is what the
     address now is there, None when nothing was learnt. `stated_at` is the time of opting in that our own write
     brought there: the grant of who was made, or what a contact who moved there had; it is nobody's later word.
     `arrived` says that the contact had not been written at this address before. `vacated` is the key of an address
@@ -60,10 +61,12 @@ class Settlement:
     free: bool = False
 
     def __post_init__(self) -> None:
-        if self.baseline is not None and self.outcome.status not in _CONFIRMED:
+        if self.baseline is not None and self.outcome.status not in {*_CONFIRMED, OutcomeStatus.MADE}:
             raise ValueError(f"a baseline needs a confirmed outcome, not {self.outcome.status}")
-        if self.outcome.status is OutcomeStatus.EXISTS and self.row.operation is not Operation.CREATE:
-            raise ValueError(f"only a create can meet a contact that exists, not {self.row.operation}")
+        if self.outcome.status in _THERE and self.row.operation is not Operation.CREATE:
+            raise ValueError(f"only a create can make or meet a contact, not {self.row.operation}")
+        if self.outcome.status is OutcomeStatus.ACCEPTED:
+            raise ValueError("what is accepted is not settled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +98,9 @@ class Settlements:
     def settle(self, lease: Lease, run_id: str, settlements: Sequence[Settlement]) -> None:
         """Store what became of claimed rows, in one transaction.
 
-        DEFERRED and UNKNOWN rows come again, one attempt older unless the try was free; a create that EXISTS comes
-        again as an update; an ACCEPTED row stays claimed until its job says more; all others are gone. Raises
-        StoreError, with nothing stored, when the lease went to another holder or a row was settled before.
+        DEFERRED and UNKNOWN rows come again, one attempt older unless the try was free, and UNSENT ones as they were; a
+        create whose contact is there comes again as an update; all others are gone. Raises StoreError, with nothing
+        stored, when the lease went to another holder or a row was settled before.
         """
         now = self._clock()
         with self._database.write() as connection:
@@ -222,15 +225,14 @@ def _end_rows(
     connection: sa.Connection, lease: Lease, settlements: Sequence[Settlement], sealing: Sealing
 ) -> None:
     """Take settled rows out of the outbox, and put in anew what comes again."""
-    ended = [each for each in settlements if not _is(each, OutcomeStatus.ACCEPTED)]
     here = sa.delete(outbox).where(outbox.c.destination == lease.destination)
-    found = remove(connection, here, outbox.c.id, (each.row.id for each in ended))
-    if found != len(ended):
+    found = remove(connection, here, outbox.c.id, (each.row.id for each in settlements))
+    if found != len(settlements):
         raise StoreError(
-            f'destination "{lease.destination}": {len(ended) - found} of {len(ended)} outcomes are of changes '
+            f'destination "{lease.destination}": {len(settlements) - found} of {len(settlements)} outcomes are of changes '
             "that this run no longer holds. Nothing of this batch was stored; run again."
         )
-    again = [_again(each) for each in ended if each.outcome.status in _AGAIN]
+    again = [_again(each) for each in settlements if each.outcome.status in _AGAIN]
     if again:
         columns = {name: [row[name] for row in again] for name in again[0]}
         sealed = seal_changes(sealing, lease.destination, columns)
@@ -238,9 +240,10 @@ def _end_rows(
 
 
 def _again(settlement: Settlement) -> dict[str, object]:
-    """Give the outbox row that a settled one comes back as: as it was, but that a create which EXISTS is an update."""
-    row, exists = settlement.row, _is(settlement, OutcomeStatus.EXISTS)
-    operation = Operation.UPDATE if exists else row.operation
+    """Give the outbox row that a settled one comes back as: as it was, but that a create whose contact is there is an update."""
+    row, status = settlement.row, settlement.outcome.status
+    operation = Operation.UPDATE if status in _THERE else row.operation
+    free = settlement.free or status in _THERE or status is OutcomeStatus.UNSENT
     not_before = settlement.not_before
     return {
         "plan_id": row.plan_id,
@@ -254,8 +257,9 @@ def _again(settlement: Settlement) -> dict[str, object]:
         "payload": row.payload,
         "before_hash": row.before_hash,
         "desired_hash": row.desired_hash,
-        "attempts": row.attempts + (not settlement.free and not exists),
+        "attempts": row.attempts + (not free),
         "not_before": None if not_before is None else microseconds(not_before),
+        "job": settlement.outcome.job or None,
     }
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from segue.core.consent import ConsentState
 from segue.core.errors import StoreError
-from segue.core.model import Change, ContactState, Operation, OutcomeStatus, RemoteContact
+from segue.core.model import Change, ContactState, Operation, Outcome, OutcomeStatus, RemoteContact
 from segue.sync.store import schema
 from segue.sync.store.baselines import HASHES, PAYLOADS
 from segue.sync.store.leases import Lease
@@ -185,7 +185,8 @@ def test_a_newer_baseline_replaces_the_older(store: Store, claimed: Claim, lease
 
 
 @pytest.mark.parametrize(
-    "status", sorted(set(OutcomeStatus) - {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED})
+    "status",
+    sorted(set(OutcomeStatus) - {OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.MADE}),
 )
 def test_only_a_confirmed_outcome_can_carry_a_baseline(claimed: Claim, status: OutcomeStatus) -> None:
     row = claimed(item(1, CREATE))
@@ -240,12 +241,58 @@ def test_only_a_create_can_meet_a_contact_that_exists(claimed: Claim) -> None:
         settled(row, OutcomeStatus.EXISTS)
 
 
-def test_an_accepted_row_stays_claimed(store: Store, claimed: Claim, lease: Lease) -> None:
+def test_what_is_accepted_is_no_end(claimed: Claim) -> None:
     row = claimed(item(1))
-    store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.ACCEPTED)])
-    assert take(store, lease, ALL) == []
+    with pytest.raises(ValueError, match="not settled"):
+        settled(row, OutcomeStatus.ACCEPTED)
+
+
+def test_a_row_in_a_job_is_handed_out_no_more_and_found_by_its_job(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    row = claimed(item(1))
+    store.outbox.note_jobs({"job 1": [row.id]})
+    store.outbox.discard(row.plan_id)
+    with_new_token = replace(lease, token=lease.token)
+    assert take(store, with_new_token, ALL) == []
+    assert store.outbox.in_doubt(lease, 10) == []
+    assert {job: [each.id for each in rows] for job, rows in store.outbox.in_jobs(lease).items()} == {
+        "job 1": [row.id]
+    }
     store.settlements.settle(lease, "r", [applied(row)])
+    assert store.outbox.in_jobs(lease) == {}
     assert store.baselines.count("d") == 1
+
+
+def test_what_a_job_may_still_be_doing_waits_with_its_job(
+    store: Store, claimed: Claim, lease: Lease, clock: Any
+) -> None:
+    row = claimed(item(1))
+    outcome = Outcome(status=OutcomeStatus.UNKNOWN, code="not_finished", job="job 1")
+    store.settlements.settle(lease, "r", [Settlement(row=row, outcome=outcome, not_before=clock())])
+    clock.advance(timedelta(minutes=1))
+    assert take(store, lease, ALL) == []
+    assert list(store.outbox.in_jobs(lease)) == ["job 1"]
+
+
+def test_a_contact_that_was_made_comes_again_as_an_update_and_is_known_by_its_address(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    row = claimed(item(1, CREATE))
+    made = settled(row, OutcomeStatus.MADE, baseline=ContactState(address=row.address), arrived=True)
+    store.settlements.settle(lease, "r", [made])
+    (again,) = take(store, lease, ALL)
+    assert (again.operation, again.attempts, again.payload) == (Operation.UPDATE, 0, row.payload)
+    assert store.baselines.count("d") == 1
+
+
+def test_what_was_unsent_comes_again_at_once_and_as_it_was(
+    store: Store, claimed: Claim, lease: Lease
+) -> None:
+    row = claimed(item(1))
+    store.settlements.settle(lease, "r", [settled(row, OutcomeStatus.UNSENT)])
+    (again,) = take(store, lease, ALL)
+    assert again._replace(id=0) == row._replace(id=0)
 
 
 @pytest.mark.parametrize("status", [OutcomeStatus.WITHHELD, OutcomeStatus.STALE, OutcomeStatus.REJECTED])

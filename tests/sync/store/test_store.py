@@ -55,7 +55,8 @@ def test_partial_indexes_have_the_declared_conditions(store_url: str) -> None:
         for name, index in indexes.items()
         if name and name.startswith("ix_outbox")
     }
-    assert set(conditions) == {"ix_outbox_ready", "ix_outbox_tried", "ix_outbox_waiting"}
+    assert set(conditions) == {"ix_outbox_job", "ix_outbox_ready", "ix_outbox_tried", "ix_outbox_waiting"}
+    assert "job IS NOT NULL" in conditions["ix_outbox_job"]
     assert "not_before IS NULL" in conditions["ix_outbox_ready"]
     assert "not_before IS NOT NULL" in conditions["ix_outbox_waiting"]
     assert "attempts > 0" in conditions["ix_outbox_tried"]
