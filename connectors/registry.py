@@ -20,6 +20,7 @@ GROUP: Final = "segue.connectors"
 OURS: Final = {
     "csvfile": "csvfile:CsvFile",
     "hubspot": "hubspot.connector:HubSpot",
+    "klaviyo": "klaviyo.connector:Klaviyo",
     "mailchimp": "mailchimp.connector:Mailchimp",
 }
 

@@ -1,0 +1,110 @@
+"""Klaviyo's bulk imports: so many profiles in one job, and what became of each of them.
+
+https://developers.klaviyo.com/en/docs/use_klaviyos_bulk_profile_import_api: 10,000 profiles, 5 MB, 100 KB each. A job is
+accepted and worked off later; its errors point at the places that profiles had in the request.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from ...core.model import Change, Operation, Outcome, OutcomeStatus
+from ..transport import RefusedRequestError
+from .api import Api
+from .payload import import_job, place_of, refusal, rejected
+
+_PROFILE_BYTES: Final = 100_000
+_APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
+_ENVELOPE: Final = len(orjson.dumps({"data": import_job([])}))
+
+
+class Imports:
+    """The import jobs of an account."""
+
+    def __init__(self, api: Api, request_bytes: int) -> None:
+        self._api = api
+        self._request_bytes = request_bytes
+
+    def begin(self, profiles: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Give the first of the profiles to a job, as many as its request holds; the others are unsent."""
+        outcomes = [Outcome(status=OutcomeStatus.UNSENT)] * len(profiles)
+        room, taken = self._request_bytes - _ENVELOPE, []
+        for place, profile in enumerate(profiles):
+            size = len(orjson.dumps(profile))
+            if size > _PROFILE_BYTES:
+                outcomes[place] = rejected("too_large")
+                continue
+            room -= size + 1
+            if room < 0:
+                break
+            taken.append(place)
+        if taken:
+            job = self._begin([profiles[place] for place in taken])
+            for place in taken:
+                outcomes[place] = Outcome(status=OutcomeStatus.ACCEPTED, job=job)
+        return outcomes
+
+    def _begin(self, profiles: Sequence[Mapping[str, Any]]) -> str:
+        made = self._api.send("POST", "import", "/profile-bulk-import-jobs", import_job(profiles))
+        return str(made["data"]["id"])
+
+    def ended(
+        self, job: str, changes: Sequence[Change], found: Callable[[Sequence[Change]], Mapping[int, str]]
+    ) -> list[Outcome]:
+        """Say what became of a job's changes, in the order of its request. `found` gives ids by address, by key.
+
+        Whoever was merged meanwhile is told by the new id and comes again; so does everybody of a job that was cancelled,
+        or that is over for a week.
+        """
+        told = self._told(job)
+        status, count = told.get("status"), told.get("total_count")
+        if status in {"queued", "processing"}:
+            return [Outcome(status=OutcomeStatus.ACCEPTED, job=job)] * len(changes)
+        if status != "complete" or count not in {None, len(changes)}:
+            lost = Outcome(
+                status=OutcomeStatus.UNKNOWN,
+                code="job_lost",
+                reason="Klaviyo ended the import before it was done, or does not know it any more.",
+            )
+            return [lost] * len(changes)
+        outcomes = [_APPLIED] * len(changes)
+        if told.get("failed_count"):
+            self._read_errors(job, outcomes)
+            self._look_again(changes, outcomes, found)
+        return outcomes
+
+    def _told(self, job: str) -> Mapping[str, Any]:
+        """Read a job; nothing of one that Klaviyo has forgotten."""
+        try:
+            found: Mapping[str, Any] = self._api.get("jobs", f"/profile-bulk-import-jobs/{job}")["data"]
+        except RefusedRequestError as refused:
+            if refused.status != 404:
+                raise
+            return {}
+        attributes: Mapping[str, Any] = found["attributes"]
+        return attributes
+
+    def _read_errors(self, job: str, outcomes: list[Outcome]) -> None:
+        path = f"/profile-bulk-import-jobs/{job}/import-errors"
+        for page, _ in self._api.pages("import-errors", path, {"page[size]": "100"}):
+            for error in page["data"]:
+                place = place_of(error["attributes"], len(outcomes))
+                if place is not None:
+                    outcomes[place] = refusal(error["attributes"])
+
+    def _look_again(
+        self,
+        changes: Sequence[Change],
+        outcomes: list[Outcome],
+        found: Callable[[Sequence[Change]], Mapping[int, str]],
+    ) -> None:
+        lost = [place for place, outcome in enumerate(outcomes) if outcome.code == "vanished"]
+        ids = found([changes[place] for place in lost]) if lost else {}
+        for place in lost:
+            change = changes[place]
+            new = ids.get(change.contact_key)
+            if new is not None and new != change.record_id:
+                outcomes[place] = Outcome(status=OutcomeStatus.UNSENT, record_id=new)
+            elif change.operation is Operation.UNTAG:
+                outcomes[place] = Outcome(status=OutcomeStatus.UNCHANGED)

@@ -1,0 +1,101 @@
+"""Our tags in an account, whose own tags label lists and not people: values of one list property, or lists of that name.
+
+A property's value is part of the profile's own write: a job writes the whole of it, a single write adds or takes away.
+A list takes profiles by their ids, a thousand a request, at once. The loser was to name the lists in the import, which
+puts all profiles of the job onto them: one job for each combination of tags.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ...core.model import Change, Operation
+from ..transport import RefusedRequestError
+from .api import Api
+from .payload import TAGS
+
+_MEMBERS: Final = 1_000  # profile ids of one request
+
+
+class Tags(ABC):
+    """Says what of a change's tags belongs into the profile, and carries out the rest. Profiles are named by their ids."""
+
+    @abstractmethod
+    def as_value(self, change: Change) -> Mapping[str, Any]:
+        """Give the properties that write all tags of a contact with a change in them."""
+
+    @abstractmethod
+    def as_patch(self, change: Change) -> Mapping[str, Any]:
+        """Give what adds a change's tags to those there, or takes them away."""
+
+    @abstractmethod
+    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
+        """Do what is no part of the profiles' own writes."""
+
+
+class PropertyTags(Tags):
+    """Tags as values of the list property `segue_tags`."""
+
+    def as_value(self, change: Change) -> Mapping[str, Any]:
+        """Give the whole list; nothing for a change of none."""
+        if not change.tags:
+            return {}
+        held = change.tags_held or frozenset()
+        tags = held - set(change.tags) if change.operation is Operation.UNTAG else held | set(change.tags)
+        return {TAGS: sorted(tags)}
+
+    def as_patch(self, change: Change) -> Mapping[str, Any]:
+        """Name the values to add or to take away."""
+        verb = "unappend" if change.operation is Operation.UNTAG else "append"
+        return {verb: {TAGS: list(change.tags)}} if change.tags else {}
+
+    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
+        """Do nothing: they are written."""
+
+
+class ListTags(Tags):
+    """Tags as lists of the same name; they are made when first needed. Being on one says nothing of consent."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._ids: dict[str, str] = {}
+
+    def as_value(self, change: Change) -> Mapping[str, Any]:  # noqa: ARG002 - none of any
+        """Give nothing."""
+        return {}
+
+    def as_patch(self, change: Change) -> Mapping[str, Any]:  # noqa: ARG002 - none of any
+        """Give nothing."""
+        return {}
+
+    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
+        """Put profiles onto the lists, or take them off."""
+        lists: dict[tuple[str, str], list[str]] = {}
+        for change, profile in changes:
+            method = "DELETE" if change.operation is Operation.UNTAG else "POST"
+            for tag in change.tags:
+                lists.setdefault((method, tag), []).append(profile)
+        for (method, tag), profiles in lists.items():
+            number = self._find(tag) or (self._make(tag) if method == "POST" else None)
+            for start in range(0, len(profiles) if number else 0, _MEMBERS):
+                some = [{"type": "profile", "id": each} for each in profiles[start : start + _MEMBERS]]
+                self._api.send(method, "members", f"/lists/{number}/relationships/profiles", some)
+
+    def _find(self, tag: str) -> str | None:
+        if tag not in self._ids:
+            name = tag.replace("\\", "\\\\").replace('"', '\\"')
+            for page, _ in self._api.pages("lists", "/lists", {"filter": f'equals(name,"{name}")'}):
+                self._ids |= {each["attributes"]["name"]: each["id"] for each in page["data"]}
+        return self._ids.get(tag)
+
+    def _make(self, tag: str) -> str:
+        data = {"type": "list", "attributes": {"name": tag, "opt_in_process": "double_opt_in"}}
+        try:
+            made = self._api.send("POST", "make-list", "/lists", data)
+        except RefusedRequestError:
+            # The answer to an earlier attempt may have been lost after the list was made.
+            if (found := self._find(tag)) is None:
+                raise
+            return found
+        self._ids[tag] = made["data"]["id"]
+        return self._ids[tag]
