@@ -22,6 +22,7 @@ from ...core.model import (
     Operation,
     Outcome,
     OutcomeStatus,
+    Reads,
     RemoteContact,
 )
 from ..auth import KeyAuth
@@ -32,22 +33,20 @@ from ..transport import RefusedRequestError, Transport
 from ..verdicts import Dialect
 from ..webhooks import InstalledWebhook
 from .consent import Subscriptions
-from .pages import changes as changed_pages
 from .payload import (
     FIELD_TYPES,
     LEFT,
     REMEDIES,
-    STATE_PROPERTIES,
     TAGS,
     creation,
     refusal,
     rejected,
-    remote_contact,
     update,
 )
 from .properties import Properties
+from .records import Records
 from .sdk import SEARCH, endpoints
-from .settings import LARGEST_BATCH, SEARCHES, Settings
+from .settings import LARGEST_BATCH, SEARCHES, TIERS, Settings
 from .tags import ListTags, PropertyTags, Tags
 from .webhooks import WATCHED, HubSpotWebhooks
 
@@ -91,8 +90,17 @@ class HubSpot(Connector):
             Operation.UNTAG: LARGEST_BATCH,
         },
         concurrency=8,
+        rate_limits=TIERS["starter"],
         shows_consent=False,
+        makes_tags=True,
+        tags_as_one=True,
         by_record_id=True,
+        reads={
+            Operation.OPT_OUT: Reads(requests=2),
+            Operation.READDRESS: Reads(requests=3),
+            Operation.UNTAG: Reads(requests=1, contacts=None),
+        },
+        schema_reads=2,
         field_syntax="{{{{ contact.{tag} }}}}",
     )
     webhooks = HubSpotWebhooks()
@@ -110,6 +118,7 @@ class HubSpot(Connector):
         self._transport = transport
         self._api = endpoints(transport, version=settings.api)
         self._properties = Properties(self._api)
+        self._records = Records(self._api, self._properties)
         self._tags: Tags = (
             ListTags(self._api) if settings.tags == "lists" else PropertyTags(self._api, self._properties)
         )
@@ -127,6 +136,7 @@ class HubSpot(Connector):
             batch_sizes={operation: min(size, read.batch_size) for operation, size in sizes.items()},
             rate_limits=read.rate_limits,
             makes_tags=read.tags == "property",
+            tags_as_one=read.tags == "property",
         )
         transport = Transport(
             read.base_url,
@@ -181,27 +191,19 @@ class HubSpot(Connector):
 
     def pull(self, cursor: str | None, *, only: Collection[str] | None = None) -> Iterator[Page]:
         """Give pages of contacts: everyone, or whoever changed since. Those without an address are left out."""
-        fields = self._fields(only)
-        for records, reached in changed_pages(self._api, cursor, self._asked(fields)):
-            found = [self._contact(record, fields) for record in records]
-            yield Page(contacts=[contact for contact in found if contact.address], cursor=reached)
+        return self._records.pages(cursor, only=only)
 
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read contacts by address, a hundred a request."""
-        fields = self._fields(None)
-        found: dict[str, RemoteContact] = {}
-        for record in self._records(addresses, self._asked(fields)):
-            contact = self._contact(record, fields)
-            found[contact.address.lower()] = contact
-        return [found.get(address.lower()) for address in addresses]
+        return self._records.read(addresses)
 
     def erase(self, address: str) -> Erased:
         """Delete a contact for good, by HubSpot's call for data protection."""
-        if self._read(address) is None:
+        if self._records.find(address) is None:
             return Erased(was_there=False, answer="", is_gone=True)
         body = {"objectId": address, "idProperty": "email"}
         self._api.call("POST", "/crm/v3/objects/contacts/gdpr-delete", body)
-        return Erased(was_there=True, answer="204", is_gone=self._read(address) is None)
+        return Erased(was_there=True, answer="204", is_gone=self._records.find(address) is None)
 
     def install_webhook(self, url: str) -> InstalledWebhook:
         """Say how it is done by hand: only apps of the old kind can be told by API."""
@@ -258,7 +260,7 @@ class HubSpot(Connector):
         }
 
     def _update(self, changes: Sequence[Change]) -> list[Outcome]:
-        ids = self._ids(changes)
+        ids = self._records.ids(changes)
         known = [change for change in changes if change.contact_key in ids]
         outcomes = dict.fromkeys((change.contact_key for change in changes), rejected("vanished"))
         outcomes |= self._sent(known, ids)
@@ -267,7 +269,7 @@ class HubSpot(Connector):
             change for change in known if change.record_id and outcomes[change.contact_key].code == "vanished"
         ]
         if lost:
-            again = self._ids([replace(change, record_id="") for change in lost])
+            again = self._records.ids([replace(change, record_id="") for change in lost])
             outcomes |= self._sent([change for change in lost if change.contact_key in again], again)
         return [outcomes[change.contact_key] for change in changes]
 
@@ -314,11 +316,11 @@ class HubSpot(Connector):
     def _readdress(self, change: Change) -> Outcome:
         if change.previous_address is None:
             raise ValueError("a readdress without a previous address")
-        before = self._read(change.previous_address)
+        before = self._records.find(change.previous_address)
         if before is not None and before.state in LEFT:
             return rejected("left", seen=before)
         # An attempt whose answer was lost, a moment ago or in an earlier run, may have moved it.
-        there = before or self._read(change.address)
+        there = before or self._records.find(change.address)
         if there is None:
             return rejected("vanished")
         moved = update(there.record_id, change, self._tags.in_properties(change.tags))
@@ -335,18 +337,18 @@ class HubSpot(Connector):
                     f"HubSpot mails contact {there.record_id} again, who opted out while the address changed."
                     " Opt them out by hand."
                 )
-            left = self._read(change.address) or there
+            left = self._records.find(change.address) or there
             return rejected(
                 "left", seen=replace(left, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
             )
         self._tag([(change, there.record_id)])
-        after = self._read(change.address)
+        after = self._records.find(change.address)
         if after is None:
             return _UNKNOWN
         return replace(_APPLIED, seen=after, record_id=after.record_id)
 
     def _opt_out(self, change: Change) -> Outcome:
-        before = self._read(change.address)
+        before = self._records.find(change.address)
         if before is None or before.state in LEFT:
             return replace(_UNCHANGED, seen=before)
         try:
@@ -359,7 +361,7 @@ class HubSpot(Connector):
         ((tag,),) = {change.tags for change in changes}
         records = {
             record["properties"]["email"]: record
-            for record in self._records([change.address for change in changes], ["email", TAGS])
+            for record in self._records.raw([change.address for change in changes], ["email", TAGS])
         }
         removed, still = self._tags.remove(tag, list(records.values()))
         ids = (records.get(change.address.lower(), {}).get("id") for change in changes)
@@ -372,51 +374,6 @@ class HubSpot(Connector):
             for tag in set(change.tags).difference(self._tags.in_properties(change.tags)):
                 lists.setdefault(tag, []).append(record_id)
         self._tags.add(lists)
-
-    def _ids(self, changes: Sequence[Change]) -> dict[int, str]:
-        """Give the record ids of contacts, by key; those that nobody told are looked up by address."""
-        ids = {change.contact_key: change.record_id for change in changes if change.record_id}
-        unknown = [change for change in changes if not change.record_id]
-        if unknown:
-            found = {
-                record["properties"]["email"]: record["id"]
-                for record in self._records([change.address for change in unknown], ["email"])
-            }
-            ids |= {
-                change.contact_key: found[change.address.lower()]
-                for change in unknown
-                if change.address.lower() in found
-            }
-        return ids
-
-    def _records(self, addresses: Sequence[str], properties: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Read records by address; one that has an address beside its first is left out."""
-        wanted = sorted({address.lower() for address in addresses})
-        for start in range(0, len(wanted), LARGEST_BATCH):
-            some = wanted[start : start + LARGEST_BATCH]
-            answer = self._api.batch.read(
-                {
-                    "idProperty": "email",
-                    "inputs": [{"id": address} for address in some],
-                    "properties": list(properties),
-                    "propertiesWithHistory": [],
-                }
-            )
-            yield from (
-                record for record in answer["results"] if (record["properties"].get("email") or "") in some
-            )
-
-    def _read(self, address: str) -> RemoteContact | None:
-        return self.read([address])[0]
-
-    def _contact(self, record: Mapping[str, Any], fields: Collection[str]) -> RemoteContact:
-        return remote_contact(record, fields=fields, names=self._properties.tags())
-
-    def _fields(self, only: Collection[str] | None) -> Sequence[str]:
-        return self._properties.custom() if only is None else list(only)
-
-    def _asked(self, fields: Collection[str]) -> list[str]:
-        return [*dict.fromkeys((*STATE_PROPERTIES, *self._properties.opt_outs(), TAGS, *fields))]
 
     def _refuse_lost(self, changes: Sequence[Change]) -> None:
         self._properties.refuse_lost({tag for change in changes for tag in change.fields})

@@ -22,7 +22,7 @@ LARGEST_BATCH: Final = 100
 SEARCHES: Final = RateLimit(count=5, seconds=1)
 
 # https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines, of private apps: ten seconds, and a day.
-_TIERS: Final = {
+TIERS: Final = {
     "starter": (RateLimit(count=100, seconds=10), RateLimit(count=250_000, seconds=86_400)),
     "pro": (RateLimit(count=190, seconds=10), RateLimit(count=650_000, seconds=86_400)),
     "enterprise": (RateLimit(count=190, seconds=10), RateLimit(count=1_000_000, seconds=86_400)),
@@ -75,7 +75,7 @@ class Settings:
             subscription=given.get("subscription", ""),
             legal_basis=given.get("legal_basis", "CONSENT_WITH_NOTICE"),
             batch_size=int(given.get("batch_size", LARGEST_BATCH)),
-            rate_limits=(*_TIERS[tier], *rate_limits(given)),
+            rate_limits=(*TIERS[tier], *rate_limits(given)),
             retry_wait=retry_wait(given),
         )
 
@@ -85,7 +85,7 @@ def _problems(given: Mapping[str, str]) -> Iterator[Problem]:
     yield from missing_secret(given, "token", variable="HUBSPOT_TOKEN")
     if base := given.get("base_url"):
         yield from wrong_base(base, vendor="hubapi.com", path="", example="http://127.0.0.1:8026")
-    yield from not_among(given, "tier", _TIERS, "starter")
+    yield from not_among(given, "tier", TIERS, "starter")
     yield from not_among(given, "api", VERSIONS, NUMBERED)
     yield from not_among(given, "tags", ("property", "lists"), "property")
     yield from not_among(given, "legal_basis", _BASES, "CONSENT_WITH_NOTICE")

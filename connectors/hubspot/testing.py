@@ -22,6 +22,7 @@ import requests
 
 from ..emulation import running
 from .emulator import HubSpotEmulator, Settings
+from .webhooks import WATCHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,21 @@ class Sandbox:
         return requests.request(
             method, self.origin + path, json=body, params=query, headers=headers, timeout=5
         )
+
+    def watch(self, url: str) -> str:
+        """Have all that concerns consent posted to an address, as is done by hand in HubSpot; give the secret that signs."""
+        settings = self.emulator.account.settings
+        app, key = f"/webhooks/v3/{settings.app_id}", settings.developer_key
+        target = {"targetUrl": url, "throttling": {"maxConcurrentRequests": 10}}
+        self.call("PUT", f"{app}/settings", target, hapikey=key).raise_for_status()
+        wanted: list[dict[str, str]] = [
+            {"eventType": "contact.propertyChange", "propertyName": name} for name in (*WATCHED, "email")
+        ]
+        wanted += [{"eventType": f"contact.{kind}"} for kind in ("deletion", "privacyDeletion", "merge")]
+        for each in wanted:
+            subscription = {**each, "active": True}
+            self.call("POST", f"{app}/subscriptions", subscription, hapikey=key).raise_for_status()
+        return settings.client_secret
 
     @contextmanager
     def fresh(self) -> Iterator["Sandbox"]:

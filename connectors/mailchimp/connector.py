@@ -10,11 +10,9 @@ unsubscribed at once. The loser was PATCH through `/batches`, which never create
 and a file from another host for each 500 contacts, to close a gap of milliseconds.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, Final, Self
 
 from ...core.errors import ConsentError, DestinationError
@@ -26,6 +24,7 @@ from ...core.model import (
     Operation,
     Outcome,
     OutcomeStatus,
+    Reads,
     RemoteContact,
 )
 from ..base import Connector, EngagementPage, Erased, Page, guard
@@ -36,7 +35,9 @@ from ..verdicts import Dialect, Verdict
 from ..webhooks import InstalledWebhook
 from .archive import Archive
 from .fields import MergeFields
-from .pages import MEMBER_FIELDS, STATE_FIELDS, members, of_audience
+from .installed import Hooks
+from .members import OVERLAP, Members
+from .pages import of_audience
 from .payload import (
     FIELD_TYPES,
     LEFT,
@@ -56,11 +57,8 @@ from .payload import (
 from .reports import engagement
 from .settings import FIELD_SLOTS, Settings
 from .tags import Tags
-from .webhooks import EVENTS, SOURCES, MailchimpWebhooks, installed
+from .webhooks import MailchimpWebhooks
 
-_OVERLAP: Final = timedelta(
-    minutes=5
-)  # pulls look back: clocks differ, and a page may be written while it is read
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
 _UNCHANGED: Final = Outcome(status=OutcomeStatus.UNCHANGED)
 _NOT_WRITTEN: Final = Outcome(
@@ -100,6 +98,12 @@ class Mailchimp(Connector):
             Operation.READDRESS: 1,
             Operation.UNTAG: 500,
         },
+        reads={
+            Operation.OPT_OUT: Reads(requests=1),
+            Operation.UPDATE: Reads(requests=1, contacts=None),
+            Operation.READDRESS: Reads(requests=1),
+        },
+        schema_reads=2,
         concurrency=9,  # of the ten that all tools of one user share: one is left to whoever looks something up
         field_syntax="*|{tag}|*",
     )
@@ -136,7 +140,11 @@ class Mailchimp(Connector):
         self._lists = self._api.lists
         self._fields = MergeFields(self._lists, audience, slots=FIELD_SLOTS[plan])
         self._tags = Tags(self._lists, audience)
-        self._archive = Archive(self._lists.get_list_members_info, audience, overlap=_OVERLAP)
+        self._hooks = Hooks(self._api, audience)
+        self._archive = Archive(self._lists.get_list_members_info, audience, overlap=OVERLAP)
+        self._members = Members(
+            self._lists, audience, archive=self._archive, concurrency=self.capabilities.concurrency
+        )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str]) -> Self:
@@ -204,25 +212,12 @@ class Mailchimp(Connector):
                 return self._untag(changes)
 
     def pull(self, cursor: str | None, *, only: Collection[str] | None = None) -> Iterator[Page]:
-        """Give pages of members, those on the list first and the archived after, each oldest change first.
-
-        How far reading came is kept of each of the two: whoever changes on the list while the archive is read, is older
-        than what was read last. Times are Mailchimp's own, and each reading begins a little before the last one ended.
-        A contact may come twice: around there, and where members changed while their page was read.
-        """
-        reached: dict[str, str] = json.loads(cursor) if cursor else {}
-        fields = MEMBER_FIELDS if only is None else (*STATE_FIELDS, *(f"merge_fields.{tag}" for tag in only))
-        archived_until = _before(reached.get("archived"))
-        for name, page in self._archive.after(self._everyone(reached, fields), archived_until):
-            reached = reached | {name: page[-1]["last_changed"]}
-            yield Page(contacts=[remote_contact(member) for member in page], cursor=json.dumps(reached))
+        """Give pages of members, those on the list first and the archived after, each oldest change first."""
+        return self._members.pages(cursor, only=only)
 
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
         """Read members, one request each, as many at once as the account allows."""
-        if len(addresses) < 2:
-            return [self._read(address) for address in addresses]
-        with ThreadPoolExecutor(min(len(addresses), self.capabilities.concurrency)) as pool:
-            return list(pool.map(self._read, addresses))
+        return self._members.read(addresses)
 
     def engagement(self, cursor: str | None, *, since: datetime) -> Iterator[EngagementPage]:
         """Give opens and clicks from the reports of the audience's campaigns."""
@@ -230,7 +225,7 @@ class Mailchimp(Connector):
 
     def erase(self, address: str) -> Erased:
         """Delete a member for good, archived ones too: Mailchimp keeps no more than that the address is not to return."""
-        if self._read(address) is None:
+        if self._members.find(address) is None:
             return Erased(was_there=False, answer="", is_gone=True)
         answer = "204"
         try:
@@ -239,35 +234,19 @@ class Mailchimp(Connector):
             if error.status != 404:  # the answer to an attempt that deleted them was lost
                 raise
             answer = "404"
-        return Erased(was_there=True, answer=answer, is_gone=self._read(address) is None)
+        return Erased(was_there=True, answer=answer, is_gone=self._members.find(address) is None)
 
     def install_webhook(self, url: str) -> InstalledWebhook:
-        """Make a webhook of every event that concerns a contact, from every source: other tools unsubscribe people too.
-
-        Two webhooks of an audience cannot differ in their query alone.
-        """
-        wanted = {"url": url, "events": EVENTS, "sources": SOURCES}
-        try:
-            return installed(self._api.lists_once.create_list_webhook(self._audience, wanted))
-        except RefusedRequestError as error:
-            raise DestinationError(
-                f"Mailchimp refused the webhook ({error.code}). It tries the address with a GET, from the internet,"
-                " that must be answered 200: let `segue serve` run and be reachable there. An audience has room for one"
-                " webhook of an address: `segue webhooks list` shows those that it has."
-            ) from None
+        """Make a webhook of every event that concerns a contact, from every source: other tools unsubscribe people too."""
+        return self._hooks.install(url)
 
     def installed_webhooks(self) -> Sequence[InstalledWebhook]:
         """Give the audience's webhooks, whoever made them."""
-        found = of_audience(self._lists.get_list_webhooks, self._audience)()
-        return [installed(each) for each in found["webhooks"]]
+        return self._hooks.installed()
 
     def remove_webhook(self, webhook_id: str) -> None:
-        """Take a webhook away; one that is gone already is no error."""
-        try:
-            self._lists.delete_list_webhook(self._audience, webhook_id)
-        except RefusedRequestError as error:
-            if error.status != 404:
-                raise
+        """Take a webhook away."""
+        self._hooks.remove(webhook_id)
 
     def shown(self, fields: Mapping[str, str]) -> Mapping[str, str]:
         """Give values as members show them: numbers and birthdays have forms of Mailchimp's own."""
@@ -309,7 +288,7 @@ class Mailchimp(Connector):
     def _readdress(self, change: Change) -> Outcome:
         if change.previous_address is None:
             raise ValueError("a readdress without a previous address")
-        before = self._read(change.previous_address)
+        before = self._members.find(change.previous_address)
         if before is not None and before.status in LEFT:
             return _no_longer(before)  # said at the former address, which somebody else may have next
         if before is not None:
@@ -320,7 +299,7 @@ class Mailchimp(Connector):
         return self._patch(change, change.address, before=before.status if before else None)
 
     def _opt_out(self, change: Change) -> Outcome:
-        before = self._read(change.address)
+        before = self._members.find(change.address)
         if before is None or before.status in {"unsubscribed", "cleaned"}:
             return replace(_UNCHANGED, seen=before)  # a bounce says more than an opt-out, and stays
         try:
@@ -424,34 +403,6 @@ class Mailchimp(Connector):
                 f"Mailchimp made {len(left)} contacts mailable by itself and they could not be unsubscribed again. "
                 f"Archive them by hand: {', '.join(map(str, left))}."
             )
-
-    def _read(self, address: str) -> RemoteContact | None:
-        try:
-            member = self._lists.get_list_member(
-                self._audience, subscriber_hash(address), fields=list(MEMBER_FIELDS)
-            )
-        except RefusedRequestError as error:
-            if error.status == 404:
-                return None
-            raise
-        return remote_contact(member)
-
-    def _everyone(
-        self, reached: Mapping[str, str], fields: Sequence[str]
-    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        endpoint = self._lists.get_list_members_info
-        for name, status in (
-            ("listed", None),
-            ("archived", "archived"),
-        ):  # these come only when asked for by name
-            since = _before(reached.get(name))
-            for page in members(endpoint, self._audience, since=since, status=status, fields=fields):
-                yield name, page
-
-
-def _before(moment: str | None) -> datetime | None:
-    """Give where to begin to have missed nothing until then, None for the very beginning."""
-    return None if moment is None else datetime.fromisoformat(moment) - _OVERLAP
 
 
 def _no_longer(remote: RemoteContact) -> Outcome:

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from ...core.consent import ConsentState
 from ...core.model import InboundEvent
-from ..webhooks import WINDOW, ForgedError, InstalledWebhook, MalformedError, Webhooks, fits
+from ..webhooks import WINDOW, ForgedError, MalformedError, Webhooks, fits
 
 _SIGNATURE: Final = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -104,16 +104,6 @@ class MailchimpWebhooks(Webhooks):
                 previous_address=previous or None,
             )
         ]
-
-
-def installed(hook: Mapping[str, Any]) -> InstalledWebhook:
-    """Read a webhook as the API shows it."""
-    return InstalledWebhook(
-        id=hook["id"],
-        url=hook["url"],
-        events=tuple(name for name, on in hook.get("events", {}).items() if on),
-        secret=hook.get("signing_secret"),
-    )
 
 
 def _state(kind: str, reason: str) -> ConsentState | None:

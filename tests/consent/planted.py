@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from segue.connectors.mailchimp import connector, sdk
+from segue.connectors.mailchimp import connector, members, sdk
 from segue.connectors.mailchimp.archive import Archive
 from segue.connectors.mailchimp.connector import Mailchimp
+from segue.connectors.mailchimp.members import Members
 from segue.connectors.mailchimp.payload import existing_member, merge_fields, remote_contact
 from segue.connectors.transport import Transport
 from segue.core.consent import ConsentRecord, ConsentState, Regime, effective
@@ -21,6 +22,7 @@ from segue.sync import gate, jobs
 from segue.sync.delivery import courier
 from segue.sync.delivery.courier import Courier
 from segue.sync.delivery.doubt import settle_doubts
+from segue.sync.delivery.meaning import Carried
 from segue.sync.gate import Standing, admit
 from segue.sync.inbound import observing
 
@@ -55,17 +57,17 @@ def status_sent_on_update(patch: Patch) -> None:
 
 def archived_treated_as_missing(patch: Patch) -> None:
     """Members are listed as Mailchimp lists them unasked: without the archived."""
-    everyone, read = Mailchimp._everyone, Mailchimp._read
+    everyone, find = Members.everyone, Members.find
 
-    def listed(self: Mailchimp, *arguments: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    def listed(self: Members, *arguments: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         return ((name, page) for name, page in everyone(self, *arguments) if name == "listed")
 
-    def found(self: Mailchimp, address: str) -> RemoteContact | None:
-        contact = read(self, address)
+    def found(self: Members, address: str) -> RemoteContact | None:
+        contact = find(self, address)
         return None if contact is not None and contact.status == "archived" else contact
 
-    patch.setattr(Mailchimp, "_everyone", listed)
-    patch.setattr(Mailchimp, "_read", found)
+    patch.setattr(Members, "everyone", listed)
+    patch.setattr(Members, "find", found)
     patch.setattr(Archive, "among", lambda *_: {})
 
 
@@ -88,10 +90,7 @@ def lost_create_resent_blindly(patch: Patch) -> None:
     def waved_through(self: Courier, rows: Sequence[Any]) -> Any:
         passed, withheld = gated(self, rows)
         again = [row for row, _ in withheld if row.attempts and row.operation is Operation.CREATE]
-        passed += [
-            courier._Passed(row=row, said=row.said(), change=_as_subscribed(row.change()), on_basis=False)
-            for row in again
-        ]
+        passed += [Carried(row=row, said=row.said(), change=_as_subscribed(row.change())) for row in again]
         return passed, [(row, outcome) for row, outcome in withheld if row not in again]
 
     def resent(connected: Any, store: Any, lease: Any, **more: Any) -> int:
@@ -125,7 +124,7 @@ def polled_state_taken_as_evidence(patch: Patch) -> None:
             return contact
         return replace(contact, opted_in_at=contact.changed_at)
 
-    patch.setattr(connector, "remote_contact", shown)
+    patch.setattr(members, "remote_contact", shown)
 
 
 def unmapped_opt_out_ignored(patch: Patch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from segue.connectors.base import Page
 from segue.connectors.emulator import PersonAct
 from segue.connectors.mailchimp.connector import Mailchimp
+from segue.connectors.mailchimp.members import Members
 from segue.connectors.mailchimp.payload import subscriber_hash
 from segue.core.config import load_project
 from segue.core.consent import ConsentState, effective, merge_all
@@ -135,9 +136,9 @@ def test_who_leaves_while_the_archive_is_read_is_seen_by_the_next_pull(
     clock = shop.sandbox.emulator.clock
     shop.stock(3)
     shop.run()
-    whole = Mailchimp._everyone
+    whole = Members.everyone
 
-    def meanwhile(self: Mailchimp, *given: object) -> Iterator[object]:
+    def meanwhile(self: Members, *given: object) -> Iterator[object]:
         for name, page in whole(self, *given):  # type: ignore[arg-type]
             yield name, page
             if name == "listed":
@@ -147,7 +148,7 @@ def test_who_leaves_while_the_archive_is_read_is_seen_by_the_next_pull(
                 archive(shop, "c00002@shop.example")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Mailchimp, "_everyone", meanwhile)
+        patch.setattr(Members, "everyone", meanwhile)
         assert pull(shop).left == 1
     assert pull(shop).left == 1
 
