@@ -21,7 +21,7 @@ def test_the_registry_knows_every_connector_by_its_own_name() -> None:
 def test_an_unknown_connector_is_said_with_the_likeliest_name() -> None:
     with pytest.raises(ConfigError, match=r'no connector "mailchip".*Did you mean "mailchimp"\?'):
         connector_class("mailchip")
-    with pytest.raises(ConfigError, match="Known connectors: csvfile, hubspot, mailchimp"):
+    with pytest.raises(ConfigError, match="Known connectors: csvfile, hubspot, klaviyo, mailchimp"):
         connector_class("zzz")
 
 
@@ -75,8 +75,8 @@ def test_check_reads_only_and_describes_the_account(mailchimp: Sandbox, connecto
     account = connector.check()
     assert writes(mailchimp) == []
     assert (account.label, account.audience, account.double_opt_in) == ("Segue sandbox", "Sandbox", True)
-    assert account.contacts >= 2
-    assert account.tags == {"segue: vip"}
+    assert (account.contacts or 0) >= 2
+    assert account.tags == frozenset({"segue: vip"})
     assert account.fields["FNAME"] is FieldType.TEXT
     assert account.fields["ADDRESS"] is None  # an address is no type that we write
 
@@ -86,7 +86,7 @@ def test_check_pages_through_all_tags(mailchimp: Sandbox, connector: Mailchimp) 
     with emulator.lock:
         for number in range(1003):
             emulator.audience.add_segment(f"tag {number}", emulator.clock.now())
-    assert len(connector.check().tags) == 1003
+    assert len(connector.check().tags or ()) == 1003
 
 
 def test_a_wrong_key_and_a_wrong_audience_are_told_apart(mailchimp: Sandbox) -> None:
