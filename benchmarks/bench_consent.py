@@ -19,7 +19,7 @@ import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segue.connectors.mailchimp.testing import running_sandbox
+from tests.consent.accounts import KEYS, PAIRS, running_pair
 from tests.consent.machine import search
 from tests.consent.planted import BUGS
 
@@ -31,13 +31,16 @@ def main() -> None:
     options.add_argument("--examples", type=int, default=20)
     options.add_argument("--steps", type=int, default=5)
     options.add_argument("--planted", action="store_true", help="also look for each planted mistake")
+    options.add_argument("--pair", choices=PAIRS, default="mailchimp", help="the ESP of the first account")
     chosen = options.parse_args()
+    if chosen.planted and chosen.pair != "mailchimp":
+        options.error("the mistakes are planted in Mailchimp's connector: --planted wants --pair mailchimp")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     started, found, planted, programmes = monotonic(), {}, {}, 0
-    with running_sandbox() as one, running_sandbox() as other:
-        os.environ["SANDBOX_KEY"] = one.key
+    with running_pair(chosen.pair) as accounts:
+        os.environ |= {name: sandbox.key for name, sandbox in zip(KEYS, accounts, strict=True)}
         for seed in range(chosen.first, chosen.first + chosen.seeds):
-            tried, said = search_for((one, other), chosen, seed, shrink=True)
+            tried, said = search_for(accounts, chosen, seed, shrink=True)
             programmes += tried
             if said:
                 found[seed] = said
@@ -45,10 +48,16 @@ def main() -> None:
             for name in BUGS if chosen.planted else ():
                 with pytest.MonkeyPatch.context() as patch:
                     BUGS[name](patch)
-                    tried, said = search_for((one, other), chosen, seed, shrink=False)
+                    tried, said = search_for(accounts, chosen, seed, shrink=False)
                 planted.setdefault(name, []).append(tried if said else None)
                 print(f"seed {seed}, {name}: {planted[name][-1]}", file=sys.stderr, flush=True)
-    report = {"seeds": chosen.seeds, "programmes": programmes, "found": found, "planted": planted}
+    report = {
+        "pair": chosen.pair,
+        "seeds": chosen.seeds,
+        "programmes": programmes,
+        "found": found,
+        "planted": planted,
+    }
     print(json.dumps({**report, "seconds": round(monotonic() - started)}))
 
 

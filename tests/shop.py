@@ -1,7 +1,7 @@
 """A small shop as a real project on disk, whose snapshots are published without a build, and its local ESP."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -84,6 +84,7 @@ class Customer:
     last_name: str | None = "Smith"
     country: str | None = None
     delivered_to: str | None = None  # the country of the order
+    segments: Sequence[str] | None = None  # None: the one that follows from what was spent
     consents: list[tuple[str, int, str]] = field(
         default_factory=lambda: [("grant", 100, '{"form": "checkout"}')]
     )
@@ -91,6 +92,10 @@ class Customer:
     @property
     def address(self) -> str:
         return f"{self.contact_id}@shop.example" if self.email is None else self.email
+
+    @property
+    def belongs_to(self) -> Sequence[str]:
+        return ("big" if self.spent >= 100 else "small",) if self.segments is None else self.segments
 
 
 class Shop:
@@ -152,8 +157,8 @@ class Shop:
             ),
             "segments": pa.table(
                 {
-                    "contact_id": pa.array([c.contact_id for c in people], pa.string()),
-                    "segment": pa.array(["big" if c.spent >= 100 else "small" for c in people], pa.string()),
+                    "contact_id": pa.array([c.contact_id for c in people for _ in c.belongs_to], pa.string()),
+                    "segment": pa.array([name for c in people for name in c.belongs_to], pa.string()),
                 }
             ),
             "consents": self._consents(),

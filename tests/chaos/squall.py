@@ -31,6 +31,7 @@ KINDS = (
     FaultKind.TRUNCATED,
 )
 SHARE = 0.03  # of the requests, by kind
+THROTTLED = 2  # times in all: after each some ESPs want ten seconds of rest
 AMOUNTS = (20.0, 50.0, 150.5, 900.0)
 MAILED = frozenset({ConsentState.SUBSCRIBED, ConsentState.PENDING})
 LEAVING = (PersonAct.UNSUBSCRIBE, PersonAct.COMPLAIN, PersonAct.BOUNCE)
@@ -42,7 +43,7 @@ class Squall:
 
     shop: Shop
     seed: int
-    contacts: int = 150
+    contacts: int = 100
     wrong: list[str] = field(default_factory=list)
     kills: int = 0
     runs: int = 0
@@ -69,7 +70,11 @@ class Squall:
     def rage(self, *, rounds: int) -> None:
         """Change, fail, act and kill for so many rounds, then run in peace until a run ends well."""
         emulator = self.shop.sandbox.emulator
-        emulator.faults.arm([Fault(kind=kind, probability=SHARE) for kind in KINDS], seed=self.seed)
+        faults = [
+            Fault(kind=kind, probability=SHARE, count=THROTTLED if kind is FaultKind.THROTTLED else None)
+            for kind in KINDS
+        ]
+        emulator.faults.arm(faults, seed=self.seed)
         for _ in range(rounds):
             self._change()
             self._run(kill_after=self.dice.choice([None, None, *range(1, 25)]))

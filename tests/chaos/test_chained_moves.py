@@ -9,6 +9,8 @@ from segue.connectors.emulator import PersonAct
 from ..shop import Customer, Shop
 from .test_in_doubt import mailable, run_and_die
 
+pytestmark = pytest.mark.both
+
 A, B, C = (f"c0000{number}@shop.example" for number in range(3))
 THIRD, FAKE = "third@shop.example", "third@example.com"
 SMALL = ["segue: small"]

@@ -10,6 +10,8 @@ from segue.sync.store.settlement import Settlements
 
 from ..shop import Customer, Shop
 
+pytestmark = pytest.mark.both
+
 FIRST = "c00000@shop.example"
 SECOND = "second@shop.example"
 THIRD = "third@shop.example"

@@ -1,23 +1,26 @@
-"""Two tags leave the same contacts by two batches that are under way at the same time."""
+"""Two tags leave the same contacts by two batches: at the same time where an ESP keeps tags apart, else one by one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from threading import Barrier, BrokenBarrierError
+from pathlib import Path
+from threading import Barrier, BrokenBarrierError, Lock
+from time import sleep
 from typing import Any
 
 import pytest
 
+from segue.connectors.registry import connector_class
 from segue.core.model import ContactState, Operation
 from segue.sync import jobs
 from segue.sync.delivery.courier import Courier, Delivery
 from segue.sync.store.outbox import OutboxRow
 
-from ..shop import Shop
+from ..shop import SEGUE_YML, Shop
 from ..sync.marketer import tag
 
-pytestmark = pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 
-
+@pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 def test_neither_brings_back_the_tag_that_the_other_took_off(shop: Shop) -> None:
     shop.batch_size = 2
     shop.stock(5)
@@ -51,3 +54,35 @@ def test_neither_brings_back_the_tag_that_the_other_took_off(shop: Shop) -> None
         keys = [store.keys.contact_key(f"c0000{number}") for number in range(4)]
         held = store.baselines.payloads("newsletter", keys)
     assert [ContactState.parse(text).tags for text in held.values()] == [frozenset()] * 4
+
+
+def test_nobody_loses_two_tags_at_once_where_all_are_one_value(
+    esp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = "  third: {{where: revenue < 0}}\n"
+    monkeypatch.setattr("tests.shop.SEGUE_YML", SEGUE_YML.replace("destinations:", third + "destinations:"))
+    shop = Shop(tmp_path, esp, "sqlite")
+    shop.stock(5, segments=["big", "small", "third"])
+    shop.run()
+    assert {len(person.tags) for person in shop.people().values()} == {3}
+    carry, lock, under_way = Courier.carry, Lock(), Counter[int]()
+    at_once: list[int] = []
+
+    def noted(self: Courier, rows: Sequence[OutboxRow], **more: Any) -> Delivery:
+        contacts = [row.contact_key for row in rows]
+        with lock:
+            under_way.update(contacts)
+            at_once.append(max(under_way.values()))
+        sleep(0.05)
+        try:
+            return carry(self, rows, **more)
+        finally:
+            with lock:
+                under_way.subtract(contacts)
+
+    monkeypatch.setattr(Courier, "carry", noted)
+    for customer in shop.customers.values():
+        customer.segments = []
+    assert shop.run().exit_code == 0
+    assert {person.tags for person in shop.people().values()} == {frozenset()}
+    assert max(at_once) == (1 if connector_class(esp.connector).capabilities.tags_as_one else 2)

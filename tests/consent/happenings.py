@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from segue.connectors.faults import FaultKind
 from segue.connectors.traffic import READS, Exchange
 
 from .truth import Word
@@ -31,17 +32,17 @@ class Act(StrEnum):
 class Moment:
     """When in a run something happens: at the so-manyth request of a kind, after the account has carried it out."""
 
-    of: str  # "any", "write", "fault", "archived": what counts
+    of: str  # "any", "write", "fault", "look": what counts
     number: int = 0
 
     def counts(self, exchange: Exchange) -> bool:
         match self.of:
             case "write":
-                return exchange.method not in READS
+                return not is_read(exchange)
             case "fault":
                 return exchange.fault is not None
-            case "archived":
-                return ("status", "archived") in exchange.query
+            case "look":
+                return _is_look(exchange)
             case _:
                 return True
 
@@ -82,6 +83,22 @@ class Kill:
     sent: bool
 
 
+class Batch(StrEnum):
+    """Which requests fail."""
+
+    WRITE = "write"  # of many contacts, or of those who are made
+    MOVE = "move"  # to another address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """So many requests of a run fail, one after the other."""
+
+    kind: FaultKind
+    count: int
+    batch: Batch = Batch.WRITE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
     """A webhook that was sent, and the word that it tells of."""
@@ -89,3 +106,15 @@ class Letter:
     destination: str
     body: bytes
     word: Word | None
+
+
+def is_read(exchange: Exchange) -> bool:
+    """Say whether a request changes nothing: HubSpot searches and reads by POST."""
+    return exchange.method in READS or exchange.path.endswith(("/search", "/batch/read"))
+
+
+def _is_look(exchange: Exchange) -> bool:
+    """Say whether a request reads contacts, where a pull ends with it: Mailchimp's with the archived ones."""
+    if "/lists/" in exchange.path:
+        return ("status", "archived") in exchange.query
+    return is_read(exchange) and exchange.path.endswith(("/contacts", "/contacts/search", "/profiles"))

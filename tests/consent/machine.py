@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, get_state_machine_test, initialize, precondition, rule
 
-from segue.connectors.faults import Fault, FaultKind
-from segue.connectors.mailchimp.testing import Sandbox
+from segue.connectors.faults import FaultKind
 
-from .happenings import ELSEWHERE, HERE, Act, Doing, Kill, Meanwhile, Moment, News
+from .happenings import ELSEWHERE, HERE, Act, Batch, Doing, Failure, Kill, Meanwhile, Moment, News
 from .town import ADDRESSES, DESTINATIONS, PEOPLE, Town
 
 people, destinations, addresses = (st.sampled_from(each) for each in (PEOPLE, DESTINATIONS, ADDRESSES))
@@ -60,7 +60,7 @@ meanwhiles = st.builds(
     Meanwhile,
     moment=st.sampled_from(
         [
-            *(Moment(of="archived", number=number) for number in (0, 0, 1, 1)),
+            *(Moment(of="look", number=number) for number in (0, 0, 1, 1)),
             *(Moment(of="write", number=number) for number in range(3)),
             Moment(of="any", number=4),
         ]
@@ -73,22 +73,23 @@ meanwhiles_of_faults = st.builds(
     moment=st.just(Moment(of="fault")),
     doings=doings([Act.LEAVE, Act.LEAVE, Act.COMPLAIN], (ELSEWHERE, ELSEWHERE, HERE), (True, True, False)),
 )
-_BATCHES, _MOVES = ("POST", r"lists/[^/]+$"), ("PATCH", "/members/")
-faults = st.builds(
-    lambda kind, count, place: Fault(kind=kind, count=count, method=place[0], path=place[1]),
-    st.sampled_from([FaultKind.RESET, FaultKind.UNAVAILABLE, FaultKind.LOST_ANSWER, FaultKind.TRUNCATED]),
-    st.sampled_from([1, 1, 5]),
-    st.sampled_from([_BATCHES, _BATCHES, _BATCHES, _MOVES]),
+failures = st.builds(
+    Failure,
+    kind=st.sampled_from(
+        [FaultKind.RESET, FaultKind.UNAVAILABLE, FaultKind.LOST_ANSWER, FaultKind.TRUNCATED]
+    ),
+    count=st.sampled_from([1, 1, 5]),
+    batch=st.sampled_from([Batch.WRITE, Batch.WRITE, Batch.WRITE, Batch.MOVE]),
 )
-lossy = st.tuples(meanwhiles_of_faults, faults.map(lambda fault: [fault]))
-troubles = st.tuples(meanwhiles, st.just(list[Fault]())) | lossy
+lossy = st.tuples(meanwhiles_of_faults, failures.map(lambda failure: [failure]))
+troubles = st.tuples(meanwhiles, st.just(list[Failure]())) | lossy
 kills = st.builds(Kill, number=st.integers(4, 14), sent=st.booleans())
 
 
 class Machine(RuleBasedStateMachine):
     """A town, and what happens there."""
 
-    def __init__(self, sandboxes: Sequence[Sandbox]) -> None:
+    def __init__(self, sandboxes: Sequence[Any]) -> None:
         super().__init__()
         self.stack = ExitStack()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
@@ -108,7 +109,7 @@ class Machine(RuleBasedStateMachine):
         agreed: set[str],
         settled: Sequence[str],
         heard: News,
-        trouble: tuple[Meanwhile, list[Fault]],
+        trouble: tuple[Meanwhile, list[Failure]],
     ) -> None:
         """Begin with one account that knows everybody, or both, and with a run that is not left in peace."""
         self.town.temper(mode)
@@ -118,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         for destination in settled:
             self.town.run(destination)
         self.town.hears(heard, DESTINATIONS[0])
-        self.town.run(DESTINATIONS[0], meanwhile=trouble[0], faults=trouble[1])
+        self.town.run(DESTINATIONS[0], meanwhile=trouble[0], failures=trouble[1])
         self.look()
 
     def teardown(self) -> None:
@@ -163,10 +164,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(destination=destinations, heard=news, trouble=lossy)
     def a_run_that_hears_no_answer(
-        self, destination: str, heard: News, trouble: tuple[Meanwhile, list[Fault]]
+        self, destination: str, heard: News, trouble: tuple[Meanwhile, list[Failure]]
     ) -> None:
         self.town.hears(heard, destination)
-        self.town.run(destination, meanwhile=trouble[0], faults=trouble[1])
+        self.town.run(destination, meanwhile=trouble[0], failures=trouble[1])
         self.look()
 
     @rule(destination=destinations, heard=news, kill=kills)
@@ -188,7 +189,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def search(
-    sandboxes: Sequence[Sandbox],
+    sandboxes: Sequence[Any],
     *,
     examples: int,
     steps: int,

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from segue.connectors.faults import Fault, FaultKind
-from segue.connectors.mailchimp.testing import Sandbox
+from segue.connectors.faults import FaultKind
 
-from .happenings import HERE, Act, Doing, Meanwhile, Moment
+from .happenings import HERE, Act, Doing, Failure, Meanwhile, Moment
 from .town import DESTINATIONS, Town
 
 DESTINATION = DESTINATIONS[0]
-LOST = Fault(kind=FaultKind.LOST_ANSWER, method="POST", path=r"lists/[^/]+$", count=1)
+LOST = Failure(kind=FaultKind.LOST_ANSWER, count=1)
 
 
 @pytest.fixture(params=["adversarial", "permissive"])
-def town(request: pytest.FixtureRequest, tmp_path: Path, two_accounts: Sequence[Sandbox]) -> Iterator[Town]:
+def town(request: pytest.FixtureRequest, tmp_path: Path, two_accounts: Sequence[Any]) -> Iterator[Town]:
     town = Town(tmp_path, two_accounts)
     town.temper(request.param)
     town.sparing = False
@@ -41,7 +41,7 @@ def test_who_changes_their_address_there_before_we_looked_and_withdraws_is_opted
 
 def test_who_is_archived_between_two_tries_of_their_create_stays_archived(town: Town) -> None:
     archived = Doing(person="ann", destination=HERE, act=Act.ARCHIVE)
-    town.run(DESTINATION, faults=[LOST], meanwhile=Meanwhile(moment=Moment(of="fault"), doings=(archived,)))
+    town.run(DESTINATION, failures=[LOST], meanwhile=Meanwhile(moment=Moment(of="fault"), doings=(archived,)))
     assert not town.watchman.wrong, town.watchman.wrong
 
 

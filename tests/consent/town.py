@@ -1,4 +1,4 @@
-"""A town of three people, one shop and two accounts of the local Mailchimp: what can happen there, and who watches.
+"""A town of three people, one shop and two accounts at local ESPs: what can happen there, and who watches.
 
 Segue runs in this process, against the real emulator over HTTP, with one clock for all. What happens is somebody else's
 choice; every request of Segue's is judged by `truth` when it is carried out, and so is every run that was completed.
@@ -14,16 +14,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from segue.connectors.emulator import PersonAct
-from segue.connectors.faults import Fault
-from segue.connectors.mailchimp.connector import Mailchimp
-from segue.connectors.mailchimp.emulator.audience import Audience, Member, Rules
-from segue.connectors.mailchimp.emulator.webhooks import Webhook
-from segue.connectors.mailchimp.testing import Sandbox
-from segue.connectors.mailchimp.webhooks import MailchimpWebhooks
-from segue.connectors.traffic import READS, Exchange
-from segue.connectors.webhook_sender import Proof
+from segue.connectors.emulator import Clock, Person
+from segue.connectors.registry import connector_class
+from segue.connectors.traffic import Exchange
+from segue.connectors.webhooks import Webhooks
 from segue.core.config import load_project
+from segue.core.consent import ConsentState
 from segue.core.errors import SegueError
 from segue.core.snapshot import current
 from segue.sync import jobs
@@ -35,8 +31,9 @@ from segue.sync.store.inbox import Message
 from segue.sync.store.keys import ContactKeys
 from segue.sync.store.store import Store
 
-from ..shop import AS_OF, Customer, Shop
-from .happenings import HERE, Act, Doing, Kill, Letter, Meanwhile, News
+from ..shop import AS_OF, Customer, Shop, mapping_for
+from .accounts import account_of
+from .happenings import HERE, Act, Doing, Failure, Kill, Letter, Meanwhile, News
 from .truth import Truth, Word
 from .watchman import Watchman
 
@@ -46,24 +43,12 @@ ADDRESSES = tuple(f"{name}@shop.example" for name in (*PEOPLE, "spare"))
 PROOF = '{"form": "checkout"}'
 SECOND_YML = """\
   second:
-    connector: mailchimp
-    mapping: mapping.yml
+    connector: {connector}
+    mapping: second.yml
     settings:
-      api_key: env:SANDBOX_KEY
-      audience: {audience}
-      base_url: {base_url}
+{settings}
       retry_wait: 0.02 seconds
 """
-_FORM = "application/x-www-form-urlencoded"
-
-
-_BY_THEMSELVES = {
-    Act.LEAVE: PersonAct.UNSUBSCRIBE,
-    Act.BOUNCE: PersonAct.BOUNCE,
-    Act.COMPLAIN: PersonAct.COMPLAIN,
-    Act.ERASE: PersonAct.ERASE,
-    Act.JOIN: PersonAct.SUBSCRIBE,
-}
 
 
 class KilledError(BaseException):
@@ -73,18 +58,21 @@ class KilledError(BaseException):
 class Town:
     """The town. What is wrong is the watchman's to tell."""
 
-    def __init__(self, folder: Path, sandboxes: Sequence[Sandbox]) -> None:
-        self.sandboxes: dict[str, Sandbox] = dict(zip(DESTINATIONS, sandboxes, strict=True))
-        self.clock = sandboxes[0].emulator.clock
+    def __init__(self, folder: Path, sandboxes: Sequence[Any]) -> None:
+        self.accounts = {
+            name: account_of(sandbox) for name, sandbox in zip(DESTINATIONS, sandboxes, strict=True)
+        }
+        self.clock: Clock = sandboxes[0].emulator.clock
         for sandbox in sandboxes:
             sandbox.emulator.clock = self.clock
             sandbox.emulator.reset()
         self.clock.advance(timedelta(days=-2))
         self.shop = Shop(folder, sandboxes[0], "sqlite")
-        self.shop.more = SECOND_YML.format(audience=sandboxes[1].audience, base_url=sandboxes[1].base_url)
+        self.shop.more = _second(sandboxes[1])
+        (folder / "second.yml").write_text(mapping_for(sandboxes[1].connector))
         self.sparing = True  # what is known to end wrong, by `test_found.py`
         self.truth = Truth()
-        self.watchman = Watchman(self.truth, {name: self.audience(name) for name in DESTINATIONS})
+        self.watchman = Watchman(self.truth, self.accounts)
         self.mail: list[Letter] = []
         self.gone: dict[str, Customer] = {}
         self.tables: list[list[dict[str, Any]]] = []  # the shop's consents as they were published
@@ -92,8 +80,8 @@ class Town:
         self._saying: Word | None = None
         self._numbers = count()
         self._crashes: list[BaseException] = []
-        for name, sandbox in self.sandboxes.items():
-            self._listen(name, sandbox)
+        for name in DESTINATIONS:
+            self._listen(name)
         for person, address in zip(PEOPLE, ADDRESSES, strict=False):
             self.shop.customers[person] = Customer(person, email=address, consents=[])
         self.shop.build()
@@ -102,39 +90,20 @@ class Town:
 
     def temper(self, mode: str) -> None:
         """Say of what temper both accounts are."""
-        for sandbox in self.sandboxes.values():
-            sandbox.settings(mode=mode)
+        for account in self.accounts.values():
+            account.temper(mode)
 
     def close(self) -> None:
         """Let go of everything."""
         self.store.close()
-        for sandbox in self.sandboxes.values():
-            sandbox.emulator.traffic.recorder = None
-            sandbox.emulator.faults.arm(())
-            del sandbox.emulator.sender.post
+        for account in self.accounts.values():
+            account.close()
 
-    def _listen(self, name: str, sandbox: Sandbox) -> None:
+    def _listen(self, name: str) -> None:
         """See every exchange of an account, and have its webhooks put into one bag, from which they come as they may."""
-        emulator, audience = sandbox.emulator, sandbox.emulator.audience
-        hook = Webhook(
-            id="hook",
-            url="http://bag.invalid",
-            events=dict.fromkeys(("subscribe", "unsubscribe", "profile", "cleaned", "upemail"), True),
-            sources=dict.fromkeys(("user", "admin", "api"), True),
-            secret=None,
-        )
-        emulator._webhooks._hooks[audience.id] = {"hook": hook}
-        audience.listener = lambda happening: emulator._webhooks._hear(audience, happening)
-
-        def put(url: str, body: bytes, headers: Mapping[str, str], prove: Proof) -> None:
-            self.mail.append(Letter(destination=name, body=body, word=self._saying))
-
-        emulator.sender.post = put  # type: ignore[method-assign]
-        emulator.traffic.recorder = lambda exchange: self._saw(name, exchange)
-
-    def audience(self, destination: str) -> Audience:
-        """Give an account's audience."""
-        return self.sandboxes[destination].emulator.audience
+        account = self.accounts[name]
+        account.listen(lambda body: self.mail.append(Letter(destination=name, body=body, word=self._saying)))
+        account.emulator.traffic.recorder = lambda exchange: self._saw(name, exchange)
 
     def tick(self, seconds: float = 2) -> datetime:
         """Let time pass, so that no two words are of one second, and give the whole second."""
@@ -149,7 +118,7 @@ class Town:
         It is theirs by what the shop published, or nobody's and was theirs when we wrote them there.
         """
         home = self.home(doing.person)
-        audience, homes = self.audience(doing.destination), self.truth.homes
+        account, homes = self.accounts[doing.destination], self.truth.homes
         addresses = [home] if home and homes.get(home) == doing.person else []
         if doing.act is not Act.JOIN:
             theirs = [a for a in ADDRESSES if a in self.truth.been.get(doing.person, ())]
@@ -158,44 +127,41 @@ class Town:
                 for address in theirs
                 if address not in homes
                 and self.who_lives_at(address) is None
-                and (member := audience.find(address))
-                and self.watchman.written[doing.destination].get(member.contact_id) == doing.person
+                and (there := account.find(address))
+                and self.watchman.written[doing.destination].get(there.name) == doing.person
             ]
-        for address in addresses:
-            member = audience.find(address)
-            if self._fits(doing, member):
+        for address in addresses if doing.act in account.acts else ():
+            if self._fits(doing, account.find(address)):
                 return address
         return None
 
-    def _fits(self, doing: Doing, member: Member | None) -> bool:
+    def _fits(self, doing: Doing, there: Person | None) -> bool:
         match doing.act:
             case Act.MOVE if self.sparing:
-                return member is not None and member.contact_id in self.watchman.met[doing.destination]
+                return there is not None and there.name in self.watchman.met[doing.destination]
             case Act.JOIN:
-                return member is None or member.status != "subscribed"
+                return there is None or there.state is not ConsentState.SUBSCRIBED
             case Act.ARCHIVE:
-                return member is not None and member.status != "archived"
+                return there is not None and not there.archived
             case Act.ERASE | Act.EDIT:
-                return member is not None
+                return there is not None
             case _:
-                return member is not None and member.status == "subscribed"
+                return there is not None and there.state is ConsentState.SUBSCRIBED
 
     def do(self, doing: Doing) -> None:
         """Let somebody do something at an account, if they can."""
         address = self.can(doing)
         if address is None:
             return
-        emulator, audience = self.sandboxes[doing.destination].emulator, self.audience(doing.destination)
+        account = self.accounts[doing.destination]
+        self.watchman.judge_what_came(doing.destination)
         at, sent = self.tick(), len(self.mail)
-        with emulator.lock:
+        with account.emulator.lock:
             self._saying = self._word(doing, address, at)
-            match doing.act:
-                case Act.ARCHIVE:
-                    audience.archive(self._member(doing.destination, address), at)
-                case Act.EDIT | Act.MOVE:
-                    self._edit(doing, address, at)
-                case act:
-                    emulator.act(_BY_THEMSELVES[act], address=address)
+            if doing.act in {Act.EDIT, Act.MOVE}:
+                self._edit(doing, address, at)
+            else:
+                account.act(doing.act, address, at)
             self.watchman.remember(doing.destination)
         if self._saying is not None:
             self.watchman.fresh[doing.person, doing.destination] = at
@@ -208,7 +174,7 @@ class Town:
         if doing.act in {Act.EDIT, Act.MOVE}:
             return None
         alone = doing.act is Act.BOUNCE
-        member = self.audience(doing.destination).find(address)
+        there = self.accounts[doing.destination].find(address)
         return self.truth.say(
             Word(
                 at=at,
@@ -218,27 +184,21 @@ class Town:
                 where=doing.destination,
                 lasting=alone,
                 erased=doing.act is Act.ERASE,
-                written=self.watchman.written[doing.destination].get(member.contact_id) if member else None,
+                written=self.watchman.written[doing.destination].get(there.name) if there else None,
             )
         )
 
     def _edit(self, doing: Doing, address: str, at: datetime) -> None:
-        audience, member = self.audience(doing.destination), self._member(doing.destination, address)
-        data: dict[str, Any] = {"merge_fields": {"FNAME": f"by hand {next(self._numbers)}"}}
+        account, moved_to = self.accounts[doing.destination], None
         if doing.act is Act.MOVE:
-            free = [a for a in ADDRESSES if audience.find(a) is None and self._is_nobodys(a)]
+            free = [a for a in ADDRESSES if account.find(a) is None and self._is_nobodys(a)]
             if not free:
                 return
-            data = {"email_address": free[0]}
-            self.watchman.moved[doing.destination][free[0]] = doing.person
-            self.truth.been.setdefault(doing.person, set()).add(free[0])
+            moved_to = free[0]
+            self.watchman.moved[doing.destination][moved_to] = doing.person
+            self.truth.been.setdefault(doing.person, set()).add(moved_to)
             self.watchman.fresh[doing.person, doing.destination] = at
-        audience.update(member, data, None, rules=Rules(), now=at, request=0)
-
-    def _member(self, destination: str, address: str) -> Member:
-        member = self.audience(destination).find(address)
-        assert member is not None
-        return member
+        account.edit(address, name=f"by hand {next(self._numbers)}", moved_to=moved_to, at=at)
 
     def _is_nobodys(self, address: str) -> bool:
         return (
@@ -337,15 +297,14 @@ class Town:
 
     def deliver(self, letter: Letter) -> None:
         """Let a webhook arrive, and be believed."""
-        webhooks = MailchimpWebhooks()
-        events = webhooks.read(letter.body, _FORM)
+        webhooks, account = self._webhooks(letter.destination), self.accounts[letter.destination]
+        events = webhooks.read(letter.body, account.content_type)
         if not events:
             return
-        (event,) = events
         message = Message(
             destination=letter.destination,
-            name=event.key,
-            content_type=_FORM,
+            name="\n".join(event.key for event in events),
+            content_type=account.content_type,
             body=letter.body,
         )
         self.store.inbox.put([message])
@@ -357,14 +316,29 @@ class Town:
             destinations=list(DESTINATIONS),
             clock=self.clock.now,
         )
-        told = event.state is not None and not (self.sparing and b"abuse" in letter.body)
-        if told and letter.word and self.watchman.is_visible(letter.word):
-            letter.word.known = True
+        told = any(event.state is not None for event in events)
+        told &= not (self.sparing and account.complaint in letter.body)
+        word = letter.word
+        if told and word and self.watchman.is_visible(word):
+            word.known |= all(event.address or self._is_known(word) for event in events)
+
+    def _is_known(self, word: Word) -> bool:
+        """Say whether it can be known whose record it is that a webhook names: one looked at, with an address of the shop's."""
+        assert word.where is not None
+        there = [
+            self.accounts[word.where].find(address) for address in word.addresses & set(self.truth.homes)
+        ]
+        return any(each is not None and each.name in self.watchman.met[word.where] for each in there)
+
+    def _webhooks(self, destination: str) -> Webhooks:
+        webhooks = connector_class(self.accounts[destination].sandbox.connector).webhooks
+        assert webhooks is not None
+        return webhooks
 
     def serve(self, destination: str) -> None:
         """Follow the hints of an account and send what opt-outs wait for it, as `segue serve` does."""
         with self._watching(destination, None) as job, suppress(SegueError):
-            follow_hints(job, MailchimpWebhooks())
+            follow_hints(job, self._webhooks(destination))
             send_opt_outs(job)
         self._raise_crashes()
 
@@ -373,15 +347,15 @@ class Town:
         destination: str,
         *,
         kill: Kill | None = None,
-        faults: Sequence[Fault] = (),
+        failures: Sequence[Failure] = (),
         meanwhile: Meanwhile | None = None,
         full: bool = False,
     ) -> None:
         """Run as a schedule does, or only look at everyone. It may be killed, or fail."""
         self.publish()
         self.watchman.runs += 1
-        emulator = self.sandboxes[destination].emulator
-        emulator.faults.arm(faults)
+        account = self.accounts[destination]
+        account.emulator.faults.arm([account.fault(failure) for failure in failures])
         try:
             with self._watching(destination, meanwhile) as job:
                 watch = self.watchman.watch
@@ -397,7 +371,7 @@ class Town:
         except (KilledError, SegueError):
             pass
         finally:
-            emulator.faults.arm(())
+            account.emulator.faults.arm(())
         self._raise_crashes()
 
     def _raise_crashes(self) -> None:
@@ -406,12 +380,13 @@ class Town:
 
     @contextmanager
     def _watching(self, destination: str, meanwhile: Meanwhile | None) -> Iterator[Job]:
-        """Open a job, and watch it."""
+        """Open a job, and watch it until all that it asked for is done."""
+        account = self.accounts[destination]
+        self.clock.advance(account.lag)
         project = load_project(self.shop.folder)
         snapshot = current(project.state_folder)
         job = Job(project, destination, self.store, snapshot, clock=self.clock.now)
         connector = job.connector
-        assert isinstance(connector, Mailchimp)
         # One request at a time, so that it goes the same twice.
         connector.capabilities = replace(connector.capabilities, concurrency=1)
         self.watchman.begin(destination, self._table(), self.clock.now(), meanwhile)
@@ -419,6 +394,8 @@ class Town:
             with job:
                 yield job
         finally:
+            self.clock.advance(account.lag)
+            self.watchman.judge_what_came(destination)
             self.watchman.watch = None
             self.store.settlements.__dict__.pop("settle", None)  # whoever was killed is dead by now
 
@@ -429,8 +406,7 @@ class Town:
         if watch is None or watch.destination != destination:
             return
         try:
-            if exchange.method not in READS:
-                self.watchman.judge(watch, exchange)
+            self.watchman.judge(watch, exchange)
             if watch.meanwhile is not None:
                 moment = watch.meanwhile.moment
                 watch.seen += moment.counts(exchange)
@@ -454,6 +430,15 @@ class Town:
             if self.watchman.missed(destination) or (late and destination == first):
                 self.run(destination)
             self.watchman.wrong += self.watchman.missed(destination)
+
+
+def _second(sandbox: Any) -> str:
+    """Give the second destination, as it stands in segue.yml."""
+    settings = {name: str(value) for name, value in sandbox.destination.items()}
+    lines = [
+        f"      {name}: {value.replace('SANDBOX_KEY', 'SECOND_KEY')}" for name, value in settings.items()
+    ]
+    return SECOND_YML.format(connector=sandbox.connector, settings="\n".join(lines))
 
 
 @cache

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from segue.connectors.mailchimp.emulator.audience import Audience
 from segue.connectors.traffic import Exchange
+from segue.core.consent import MAILABLE, ConsentState
 
+from .accounts import Account, is_mailed
 from .happenings import Meanwhile
 from .truth import Truth, Word
-
-MAILED = frozenset({"subscribed", "pending"})
 
 
 @dataclass(slots=True)
@@ -27,25 +25,30 @@ class Watch:
     raised: dict[str, str] = field(
         default_factory=dict
     )  # contact -> address: made mailable by no status of ours
+    asked: dict[str, set[Word]] = field(
+        default_factory=dict
+    )  # address -> what was known when we asked that it be mailed
+    moved: dict[str, str] = field(
+        default_factory=dict
+    )  # contact -> address: moved while its no was said, which stayed behind
 
 
 class Watchman:
     """Knows who is where. `wrong` stays empty, or something is."""
 
-    def __init__(self, truth: Truth, audiences: Mapping[str, Audience]) -> None:
+    def __init__(self, truth: Truth, accounts: Mapping[str, Account]) -> None:
         self.truth = truth
         self.wrong: list[str] = []
         self.runs = 0
         self.watch: Watch | None = None
-        self.written: dict[str, dict[str, str]] = {name: {} for name in audiences}  # contact -> person
-        self.moved: dict[str, dict[str, str]] = {name: {} for name in audiences}  # address -> who moved there
-        self.met: dict[str, set[str]] = {name: set() for name in audiences}  # contacts that were looked at
+        self.written: dict[str, dict[str, str]] = {name: {} for name in accounts}  # contact -> person
+        self.moved: dict[str, dict[str, str]] = {name: {} for name in accounts}  # address -> who moved there
+        self.met: dict[str, set[str]] = {name: set() for name in accounts}  # contacts that were looked at
         self.fresh: dict[tuple[str, str], datetime] = {}  # who spoke where, and was not heard yet
-        self._shown: dict[str, set[str]] = {
-            name: set() for name in audiences
-        }  # addresses that were looked at
-        self._members: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in audiences}
-        self._audiences = audiences
+        self._shown: dict[str, set[str]] = {name: set() for name in accounts}  # addresses that were looked at
+        self._members: dict[str, dict[str, tuple[str, ConsentState]]] = {name: {} for name in accounts}
+        self._accounts = accounts
+        self._raises = dict.fromkeys(accounts, 0)  # of those that the accounts saw themselves
 
     def begin(
         self, destination: str, table: Sequence[Word], now: datetime, meanwhile: Meanwhile | None
@@ -69,46 +72,81 @@ class Watchman:
         """Say whether an account shows somebody's no: it forgets those whom it erased, or who came back."""
         if word.agrees or word.where is None:
             return False
-        found = [self._audiences[word.where].find(address) for address in word.addresses]
-        return any(member is not None and member.status not in MAILED for member in found)
+        found = [self._accounts[word.where].find(address) for address in word.addresses]
+        return any(there is not None and not is_mailed(there) for there in found)
 
     def remember(self, destination: str) -> None:
         self._members[destination] = {
-            member.contact_id: (member.address, member.status)
-            for member in self._audiences[destination].members.values()
+            each.name: (each.address, each.state) for each in self._accounts[destination].people()
         }
 
-    def judge(self, watch: Watch, exchange: Exchange) -> None:
-        """Hold what a request of ours did to everybody against what was said."""
+    def judge_what_came(self, destination: str) -> None:
+        """Judge what an account did by now of what it was asked for earlier, before anything else happens there."""
+        if (
+            self.watch is not None
+            and self.watch.destination == destination
+            and self._accounts[destination].lag
+        ):
+            self.judge(self.watch, None)
+
+    def judge(self, watch: Watch, exchange: Exchange | None) -> None:
+        """Hold what a request of ours did to everybody against what was said; what is done later, against that time."""
         name = watch.destination
-        before = self._members[name]
+        account, before = self._accounts[name], self._members[name]
         self.remember(name)
-        stated = _stated(exchange.body)
-        for contact, (address, status) in self._members[name].items():
-            former, was = before.get(contact, (None, None))
+        if not account.lag:
+            watch.asked.clear()
+        if exchange is not None:
+            watch.asked |= dict.fromkeys(account.asked(exchange), self._known(watch))
+        for contact, (address, state) in self._members[name].items():
+            former, was = before.get(contact, ("", ConsentState.UNKNOWN))
             person = self._who(name, address)
-            if (former, was) != (address, status) and person is not None:
+            if (former, was) != (address, state) and person is not None:
                 self.written[name][contact] = person
-            if status in MAILED and was not in MAILED:
-                if address in stated:
-                    self._judge_raise(watch, exchange, person, address)
+            if state in MAILABLE and was not in MAILABLE:
+                if address in watch.asked:
+                    self._judge_raise(watch, exchange, contact, person, address)
                 else:
                     watch.raised[contact] = address
-            elif status in MAILED and former != address:
-                self._judge_raise(watch, exchange, person, address)
-            elif was in MAILED and status not in MAILED and contact not in watch.raised:
+            elif state in MAILABLE and former != address:
+                self._judge_raise(watch, exchange, contact, person, address)
+            elif was in MAILABLE and state not in MAILABLE and contact not in watch.raised:
                 self._judge_opt_out(exchange, contact, address, name)
 
-    def _judge_raise(self, watch: Watch, exchange: Exchange, person: str | None, address: str) -> None:
-        """Whoever is made mailable agreed after every no that we know, and that the account has just shown."""
-        known = watch.known | {word for word in self.truth.words if word.known}
-        known |= {
-            word for word in self.truth.words if word.where == watch.destination and word.at >= watch.begun
-        }
-        if (why := self.truth.why_not(person, address, known)) is not None:
-            self._tell(watch.destination, exchange, f"made {address} mailable: {why}")
+        self._judge_raises(watch, exchange)
 
-    def _judge_opt_out(self, exchange: Exchange, contact: str, address: str, name: str) -> None:
+    def _judge_raises(self, watch: Watch, exchange: Exchange | None) -> None:
+        """No write makes anything of a refusal, as the account itself sees it, but one that was said at this moment."""
+        name, told = watch.destination, self._accounts[watch.destination].emulator.raises
+        new, self._raises[name] = told[self._raises[name] :], len(told)
+        if not any(
+            not word.agrees and word.where == name and word.at >= watch.begun for word in self.truth.words
+        ):
+            for each in new:
+                self._tell(name, exchange, f"raised {each.address} from {each.before} to {each.after}")
+
+    def _known(self, watch: Watch) -> set[Word]:
+        return watch.known | {word for word in self.truth.words if word.known}
+
+    def _judge_raise(
+        self, watch: Watch, exchange: Exchange | None, contact: str, person: str | None, address: str
+    ) -> None:
+        """Whoever is made mailable agreed after every no that we know, and that the account has just shown.
+
+        An account that refuses nobody moves somebody who leaves at that moment: who was moved may not stay mailed.
+        """
+        name = watch.destination
+        known = watch.asked[address] if address in watch.asked else self._known(watch)
+        here = {word for word in self.truth.words if word.where == name and word.at >= watch.begun}
+        if (why := self.truth.why_not(person, address, known)) is None:
+            why = self.truth.why_not(person, address, known | here)
+            if why is not None and not self._accounts[name].refuses:
+                watch.moved[contact] = address
+                return
+        if why is not None:
+            self._tell(name, exchange, f"made {address} mailable: {why}")
+
+    def _judge_opt_out(self, exchange: Exchange | None, contact: str, address: str, name: str) -> None:
         """Whoever is unsubscribed, or whoever had that address, or one that they have had since, said no once."""
         people = {p for p, been in self.truth.been.items() if address in been}
         people |= {self.written[name][contact]} if contact in self.written[name] else set()
@@ -130,10 +168,15 @@ class Watchman:
         """Judge an account at the end of a run that says that all went well, and take note of what is known by now."""
         name = watch.destination
         for contact, address in watch.raised.items():
-            if self._members[name].get(contact, ("", ""))[1] in MAILED and (
+            if self._is_mailed(name, contact) and (
                 why := self.truth.why_not(self._who(name, address), address, watch.known)
             ):
                 self._tell(name, None, f"left {address} mailable whom a write had raised: {why}")
+        for contact, address in watch.moved.items():
+            if self._is_mailed(name, contact):
+                self._tell(
+                    name, None, f"left {address} mailable, who had left while a write moved them there"
+                )
         if not full:
             self._judge_reach(watch)
         for word in watch.known:
@@ -144,7 +187,7 @@ class Watchman:
             word.known |= word.agrees and word.published
             if full and word.erased and word.where == name and word.at < watch.begun:
                 word.known |= bool(word.addresses & self._shown[name]) and all(
-                    self._audiences[name].find(address) is None for address in word.addresses
+                    self._accounts[name].find(address) is None for address in word.addresses
                 )
         self.met[name] |= watch.there
         self._shown[name] |= {address for address, _ in self._members[name].values()}
@@ -154,14 +197,18 @@ class Watchman:
             if where != name or at >= watch.begun
         }
 
+    def _is_mailed(self, destination: str, contact: str) -> bool:
+        _, state = self._members[destination].get(contact, ("", ConsentState.UNKNOWN))
+        return state in MAILABLE
+
     def _published_home(self, person: str) -> str | None:
         return next((address for address, who in self.truth.homes.items() if who == person), None)
 
     def _judge_reach(self, watch: Watch) -> None:
         """Nobody whom we wrote is mailed after a no that we knew when the run began, without a yes since."""
         name = watch.destination
-        for contact, (address, status) in self._members[name].items():
-            if status not in MAILED or contact not in self.written[name]:
+        for contact, (address, state) in self._members[name].items():
+            if state not in MAILABLE or contact not in self.written[name]:
                 continue
             person = self._who(name, address) or self.written[name][contact]
             no = self.truth.no_of(person, address, watch.known)
@@ -171,7 +218,7 @@ class Watchman:
 
     def missed(self, destination: str) -> list[str]:
         """Give who should be mailed at an account and is not: agreed after everything else, and the account takes them."""
-        audience, found = self._audiences[destination], []
+        account, found = self._accounts[destination], []
         for address, person in self.truth.homes.items():
             house = self.truth.house(person)
             yes = max(
@@ -184,18 +231,10 @@ class Watchman:
                 continue
             if any(person in moved.values() for moved in self.moved.values()):
                 continue
-            been = [audience.find(each) for each in self.truth.been[person]]
-            if any(member is not None and member.status not in MAILED for member in been):
+            been = [account.find(each) for each in self.truth.been[person]]
+            if any(there is not None and not is_mailed(there) for there in been):
                 continue
-            member = audience.find(address)
-            if member is None or member.status != "subscribed":
+            there = account.find(address)
+            if there is None or there.state is not ConsentState.SUBSCRIBED:
                 found.append(f"{destination}: {person} agreed and is not mailed at {address}")
         return found
-
-
-def _stated(body: Any) -> set[str]:
-    """Give the addresses for which a request states that they are mailed."""
-    if not isinstance(body, dict):
-        return set()
-    items = body["members"] if isinstance(body.get("members"), list) else [body]
-    return {item.get("email_address", "") for item in items if item.get("status") in MAILED}
