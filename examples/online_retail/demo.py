@@ -1,6 +1,7 @@
-"""The demo: a year of a real shop's orders becomes merge fields, tags and audience members of a local Mailchimp.
+"""The demo: a year of a real shop's orders becomes fields and tags of a local Mailchimp, HubSpot and Klaviyo.
 
-Runs the same `segue` commands that you would type, in a copy of this folder, against `segue sandbox mailchimp`.
+Runs the same `segue` commands that you would type, in a copy of this folder, against `segue sandbox ...`. One person
+leaves at Klaviyo, and is out of the two others by the next run.
 """
 
 import json
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,12 @@ PROJECT = HERE.parents[1] / ".demo"
 SEGUE = (str(Path(sys.executable).with_name("segue")),)
 # Four contacts of four kinds.
 PEOPLE = NEW, ON_THE_LIST, LEFT_THERE, NEVER_AGREED = "14911", "12349", "13089", "12748"
+ESPS = {"mailchimp": 8025, "hubspot": 8026, "klaviyo": 8027}  # the ports in segue.yml
+KEYS = {
+    "MAILCHIMP_API_KEY": "sandbox-us19",
+    "HUBSPOT_TOKEN": "sandbox-token",
+    "KLAVIYO_API_KEY": "pk_sandbox",
+}
 SHOWN = (
     "FNAME",
     "SG_STAGE",
@@ -37,9 +44,10 @@ SHOWN = (
 def main() -> None:
     """Build, plan, apply, look, and run again."""
     started = time.monotonic()
-    port = free_port()
-    prepare(port)
-    environment = {**os.environ, "MAILCHIMP_API_KEY": "sandbox-us19"}
+    ports = free_ports()
+    port = ports["mailchimp"]
+    prepare(ports)
+    environment = {**os.environ, **KEYS}
 
     def segue(*arguments: str, quiet: bool = False) -> Any:
         """Run one command as a person would; with `quiet` give its JSON instead."""
@@ -51,48 +59,62 @@ def main() -> None:
 
     segue("build")
     segue("segments", "explain", "overdue")
-    with sandbox(port, environment):
+    with ExitStack() as stack:
+        for esp in ESPS:
+            stack.enter_context(sandbox(esp, ports[esp], environment))
         addresses = {who: segue("contact", "show", who, quiet=True)["traits"]["email"] for who in PEOPLE}
         print("\nTwo customers signed up at Mailchimp's own form earlier, and one of them has left again.")
         act(port, "subscribe", addresses[ON_THE_LIST])
         act(port, "subscribe", addresses[LEFT_THERE])
         act(port, "unsubscribe", addresses[LEFT_THERE])
         before = {who: at_mailchimp(port, address) for who, address in addresses.items()}
-        segue("plan")
-        segue("apply")
+        segue("plan", "newsletter")
+        segue("apply", "newsletter")
         print("\nFour contacts, as Mailchimp has them:")
         for who, address in addresses.items():
             ledger = segue("contact", "show", who, quiet=True)["history"]
             show(who, ledger, before[who], at_mailchimp(port, address))
+        print("\nNow all three destinations at once:")
+        segue("run", "--no-build")
+        leaver = addresses[NEW]
+        print(f"\nContact {NEW} unsubscribes at Klaviyo, by a link in a mail, and the next run comes:")
+        act(ports["klaviyo"], "unsubscribe", leaver)
+        segue("run", "--no-build")
+        standing = {esp: at_sandbox(ports[esp], leaver) for esp in ESPS}
+        print("\n" + "\n".join(f"  {esp:<10} {state}" for esp, state in standing.items()))
         print("\nAnd again, now that nothing has changed:")
         segue("run", "--no-build")
-        again = segue("runs", quiet=True)[0]
-        writes = again["report"]["requests"]["write"]
+        writes = sum(run["report"]["requests"]["write"] for run in segue("runs", quiet=True)[: len(ESPS)])
     project = PROJECT.relative_to(Path.cwd()) if PROJECT.is_relative_to(Path.cwd()) else PROJECT
     program = Path(SEGUE[0])
     program = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
     print(
-        f"\nThe second run sent {writes} write requests. The whole demo took {time.monotonic() - started:.0f} s."
+        f"\nThe last run sent {writes} write requests. The whole demo took {time.monotonic() - started:.0f} s."
         f"\nLook around: {program} segments list --project {project}"
         f"\n             {program} contact show {NEW} --project {project}"
     )
     if writes:
-        sys.exit("The second run should have sent none.")
+        sys.exit("The last run should have sent none.")
+    if set(standing.values()) != {"unsubscribed"}:
+        sys.exit("Who left at one should be out of all.")
 
 
-def prepare(port: int) -> None:
-    """Copy the project afresh and point it at the sandbox's port."""
+def prepare(ports: dict[str, int]) -> None:
+    """Copy the project afresh and point it at the sandboxes' ports."""
     shutil.rmtree(PROJECT, ignore_errors=True)
     shutil.copytree(HERE, PROJECT, ignore=shutil.ignore_patterns("*.py", "__pycache__", ".segue"))
     config = PROJECT / "segue.yml"
-    config.write_text(config.read_text().replace("127.0.0.1:8025", f"127.0.0.1:{port}"))
+    text = config.read_text()
+    for esp, port in ports.items():
+        text = text.replace(f"127.0.0.1:{ESPS[esp]}", f"127.0.0.1:{port}")
+    config.write_text(text)
 
 
 @contextmanager
-def sandbox(port: int, environment: dict[str, str]) -> Any:
-    """Run the local Mailchimp while the demo needs it."""
-    print(f"\n$ segue sandbox mailchimp --port {port} &", flush=True)
-    command = [*SEGUE, "sandbox", "mailchimp", "--port", str(port)]
+def sandbox(esp: str, port: int, environment: dict[str, str]) -> Any:
+    """Run a local ESP while the demo needs it."""
+    print(f"\n$ segue sandbox {esp} --port {port} &", flush=True)
+    command = [*SEGUE, "sandbox", esp, "--port", str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             for _ in range(100):
@@ -118,6 +140,13 @@ def at_mailchimp(port: int, address: str) -> dict[str, Any] | None:
     with urlopen(f"http://127.0.0.1:{port}/_control/state?address={quote(address)}") as answer:
         audiences = json.load(answer)["audiences"].values()
     return next((member for audience in audiences for member in audience["members"]), None)
+
+
+def at_sandbox(port: int, address: str) -> str:
+    """Say how somebody stands at a sandbox, in the words that all of them share."""
+    with urlopen(f"http://127.0.0.1:{port}/_control/people?address={quote(address)}") as answer:
+        people = json.load(answer)["people"]
+    return str(people[0]["state"]) if people else "not there"
 
 
 def show(
@@ -150,11 +179,13 @@ def in_words(member: dict[str, Any] | None) -> str:
     return f"{member['status']}, {filled} fields filled, {len(member['tags'])} tags"
 
 
-def free_port() -> int:
-    """Find a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports() -> dict[str, int]:
+    """Find a port for each ESP that nobody uses."""
+    with ExitStack() as stack:
+        probes = {esp: stack.enter_context(socket.socket()) for esp in ESPS}
+        for probe in probes.values():
+            probe.bind(("127.0.0.1", 0))
+        return {esp: int(probe.getsockname()[1]) for esp, probe in probes.items()}
 
 
 if __name__ == "__main__":
