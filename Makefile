@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# Hundreds of processes start in the tests: each would compile Segue again where this is set.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check bench clean
 .DEFAULT_GOAL := demo
 

@@ -20,6 +20,8 @@ from segue.sync.store.settlement import Settlements
 
 from ..shop import Customer, Shop
 
+pytestmark = pytest.mark.both
+
 ADDRESS = "c00000@shop.example"
 GRANT = ("grant", 100, '{"form": "checkout"}')
 

@@ -90,7 +90,7 @@ def test_who_was_made_unheard_of_and_has_left_elsewhere_is_out_by_the_next_look(
         [Fault(kind=FaultKind.LOST_ANSWER, count=1, method="POST", path=CREATES)]
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.sync.delivery.courier._ATTEMPTS", 1)
+        patch.setattr("segue.sync.delivery.meaning._ATTEMPTS", 1)
         shop.run()
     assert mailed(shop) == [ADDRESS]
     with ExitStack() as stack:

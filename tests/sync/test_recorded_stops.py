@@ -16,6 +16,8 @@ from segue.sync.ledger import files
 from ..shop import Shop
 from .test_consent_paths import ADDRESS, killed, sign_up
 
+pytestmark = pytest.mark.both
+
 
 def urged(shop: Shop) -> list[str]:
     """The addresses of the opt-outs that wait ahead of all else."""

@@ -15,6 +15,8 @@ from segue.sync.store.store import Store
 
 from ..shop import Customer, Shop
 
+pytestmark = pytest.mark.both
+
 ADDRESS = "ada@shop.example"
 
 

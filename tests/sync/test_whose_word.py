@@ -11,6 +11,8 @@ from segue.sync.delivery.courier import Courier
 
 from ..shop import Shop
 
+pytestmark = pytest.mark.both
+
 FIRST, SECOND, THIRD = "c00000@shop.example", "second@shop.example", "third@shop.example"
 
 
