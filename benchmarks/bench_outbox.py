@@ -27,7 +27,7 @@ from segue.core.model import ContactState, Operation, Outcome, OutcomeStatus
 from segue.sync.store import schema
 from segue.sync.store.database import Database, insert_columns, parse_url
 from segue.sync.store.keys import ContactKeys
-from segue.sync.store.outbox import ITEMS, OutboxRow
+from segue.sync.store.outbox_row import ITEMS, OutboxRow
 from segue.sync.store.settlement import Settlement
 from segue.sync.store.store import Store
 

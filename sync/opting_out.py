@@ -15,7 +15,7 @@ from .delivery.courier import Courier
 from .jobs import Job, recorded
 from .report import Report
 from .store.database import grouped
-from .store.outbox import OutboxRow
+from .store.outbox_row import OutboxRow
 
 _LOG = structlog.get_logger(__name__)
 

@@ -27,7 +27,7 @@ from ...core.model import Capabilities, ContactState, Operation, OutcomeStatus
 from ...core.regimes import ConsentConfig
 from ..inbound.observing import People, observe
 from ..store.leases import Lease
-from ..store.outbox import OutboxRow
+from ..store.outbox_row import OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
 from ..telemetry.tracing import span
@@ -205,7 +205,9 @@ class _Office:
             sizes = {name: size for name, size in sizes.items() if name is Operation.OPT_OUT}
             room = 1
         if room > 0 and sizes:
-            self.held += self.store.outbox.claim(self.lease, sizes, batches=room)
+            # What a job took may come back, and goes before what is of a later wave.
+            at_work = max((rows[0].rank for rows in (*self.under_way.values(), *self.held)), default=None)
+            self.held += self.store.outbox.claim(self.lease, sizes, batches=room, up_to=at_work)
         self.held.sort(key=lambda rows: rows[0].rank)
         while self.held and self.held[0][0].operation in allowed and self._may_go(self.held[0]):
             rows = self.held.pop(0)

@@ -32,11 +32,11 @@ from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatu
 from ...core.regimes import ConsentConfig
 from ..gate import Standing, admit, basis_in, certify, of_former, rests_on_law
 from ..store.consents import LedgerEntry
-from ..store.outbox import URGENT, OutboxRow
+from ..store.outbox_row import URGENT, OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
 from .meaning import NEXT_RUN, Carried, Meaning
-from .polling import Polling
+from .polling import Polling, is_job
 
 # From this try on a batch that the ESP falls over is halved, until so many pieces have failed.
 _HALVED_FROM: Final = 3
@@ -74,7 +74,7 @@ class Courier:
         self._regimes = regimes
         self._run_id = run_id
         self._clock = clock
-        self.polling = Polling(connector, store)
+        self.polling = Polling(connector, store, clock)
         self._meaning = Meaning(connector, store, destination, clock)
 
     def carry(self, rows: Sequence[OutboxRow], *, troubled: bool) -> Delivery:
@@ -129,11 +129,11 @@ class Courier:
 
     def _at_work(self, settlements: Sequence[Settlement]) -> DestinationError | None:
         """Say why a run ends where a job is still open: no later change of its contacts may go into another one."""
-        if not any(each.outcome.job for each in settlements):
+        open_ = [each.outcome for each in settlements if is_job(each.outcome.job)]
+        if not open_:
             return None
         return DestinationError(
-            f"{self._connector.label} is still at work on a job that it took long ago. Nothing more was sent; the next"
-            " run asks again, and goes on when it is done."
+            f"{self._connector.label}: a job that was given to it is not done. {open_[0].reason} Nothing more was sent."
         )
 
     def _gate(self, rows: Sequence[OutboxRow]) -> tuple[list[Carried], list[tuple[OutboxRow, Outcome]]]:
@@ -228,7 +228,7 @@ class Courier:
             operation = changes[0].operation
             with urgent() if operation is Operation.OPT_OUT else nullcontext():
                 outcomes = self._connector.write(operation, changes)
-                self.polling.note([each.row for each in sent], outcomes)
+                outcomes = self.polling.note([each.row for each in sent], outcomes)
                 outcomes = self.polling.ended(changes, outcomes)
         if len(outcomes) != len(changes):
             raise DestinationError(

@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 from typing import Final
 
 from ...connectors.base import Connector
@@ -21,13 +22,14 @@ from ...core.consent import MAILABLE, ConsentAct
 from ...core.model import ContactState, Operation, Outcome, OutcomeStatus
 from ..inbound.observing import People, observe
 from ..store.leases import Lease
-from ..store.outbox import OutboxRow
+from ..store.outbox_row import OutboxRow
 from ..store.store import Store
 from .meaning import Carried, Meaning
-from .polling import Polling
+from .polling import Polling, is_job, is_lost
 
 _ROWS: Final = 500
-_PATIENCE: Final = 120.0  # seconds to wait for a job of an earlier run
+_PATIENCE: Final = 120.0  # seconds to wait for jobs of earlier runs
+_GLANCE: Final = 0.001  # seconds: asked once
 
 
 def settle_doubts(
@@ -65,25 +67,34 @@ def settle_doubts(
 def collect_jobs(
     connector: Connector, store: Store, lease: Lease, *, people: People, now: datetime, run_id: str
 ) -> int:
-    """Ask after the jobs that took what an earlier run sent, and store what became of it; give how many are still at work."""
-    still = 0
-    polling = Polling(connector, store)
+    """Ask after the jobs that took what an earlier run sent, and store what became of it; give how many are still at work.
+
+    Who was accepted without a job and is not shown yet stays noted, and keeps nobody else waiting.
+    """
+    still, began = 0, monotonic()
+    polling = Polling(connector, store, lambda: now)
     meaning = Meaning(connector, store, lease.destination, lambda: now)
     for job, rows in store.outbox.in_jobs(lease).items():
         told = [row.said() for row in rows]
         changes = [row.change(said) for row, said in zip(rows, told, strict=True)]
         taken = Outcome(status=OutcomeStatus.ACCEPTED, job=job)
-        outcomes = polling.ended(changes, [taken] * len(changes), within=_PATIENCE)
-        if any(outcome.job for outcome in outcomes):
+        left = _PATIENCE - (monotonic() - began) if is_job(job) else 0.0
+        outcomes = polling.ended(changes, [taken] * len(changes), within=max(left, _GLANCE))
+        if is_job(job) and any(outcome.job for outcome in outcomes):
             still += 1
             continue
+        if is_lost(job, now):
+            outcomes = [replace(outcome, job="") for outcome in outcomes]
         seen = [outcome.seen for outcome in outcomes if outcome.seen is not None]
         observe(store, lease.destination, seen, people=people, now=now, run_id=run_id)
         carried = [
             Carried(row=row, said=said, change=change)
             for row, said, change in zip(rows, told, changes, strict=True)
         ]
-        store.settlements.settle(lease, run_id, meaning.settlements(carried, outcomes))
+        settlements = meaning.settlements(carried, outcomes)
+        ended = [each for each in settlements if not each.outcome.job]
+        store.settlements.settle(lease, run_id, ended)
+        store.outbox.hasten(lease.destination, {each.row.address_key for each in ended})
     return still
 
 

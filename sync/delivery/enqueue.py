@@ -13,7 +13,7 @@ from ...core.consent import LEFT
 from ...core.model import ContactState, Doubt, Operation
 from ..planning.plan import Plan
 from ..planning.plan_files import opened
-from ..store.outbox import ITEMS
+from ..store.outbox_row import ITEMS
 from ..store.runs import PlanStatus
 from ..store.store import Store
 
@@ -27,11 +27,12 @@ def enqueue(
     """Put a plan's steps into the outbox; give how many are stale, their baseline having moved since the plan.
 
     `chosen` says by contact key whose steps go in; opt-outs go in whosever they are, and what was confirmed since by
-    a part of this very plan is neither stale nor sent again. `part` says that more of the plan may come later. Until
+    a part of this very plan is neither stale nor sent again. Whoever is just being made waits for the next plan. `part` says that more of the plan may come later. Until
     the last row is in, the plan counts as planned and nothing of it is sent: killed here, it starts anew.
     """
     stale = 0
     urged = store.outbox.urged(plan.destination)
+    awaited = store.outbox.awaited(plan.destination)
 
     def fresh() -> Iterator[pa.RecordBatch]:
         nonlocal stale
@@ -54,6 +55,8 @@ def enqueue(
                     there = states.get(address_keys[place]) not in LEFT
                     if there and (keys[place], address_keys[place]) not in urged:
                         places.append(place)
+                elif keys[place] in awaited or address_keys[place] in awaited:
+                    continue
                 elif now == before[place]:
                     places.append(place)
                 elif now != after[place]:

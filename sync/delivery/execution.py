@@ -108,7 +108,9 @@ class Execution:
         stored = self.store.plans.get(plan.plan_id)
         status = stored.status if stored else PlanStatus.PLANNED
         if still := self._jobs_at_work():
-            self._deliver(plan, lambda _: _OPT_OUTS)
+            if status is PlanStatus.PLANNED:
+                enqueue(plan, self.store, chosen=lambda _: False, part=True)
+            self._deliver(plan, lambda tally: frozenset(permitted(tally)) & _OPT_OUTS)
             raise RetryableError(
                 f"{self.connector.label} is still at work on {still} jobs of an earlier run, and nothing but opt-outs was"
                 " sent meanwhile. The next run goes on when they are done."

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ...connectors.base import Connector
 from ...core.consent import MAILABLE, ConsentState
 from ...core.model import Change, ContactState, Operation, Outcome, OutcomeStatus
-from ..store.outbox import OutboxRow
+from ..store.outbox_row import OutboxRow
 from ..store.settlement import Settlement
 from ..store.store import Store
 
@@ -23,6 +23,7 @@ NEXT_RUN: Final = timedelta(minutes=10)
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT = 30.0
 
+_ARRIVING: Final = "The ESP accepted to make this contact and does not show it yet; asked again later."
 _PUT_OFF: Final = frozenset({OutcomeStatus.UNSENT, OutcomeStatus.DEFERRED})
 _THERE: Final = frozenset({OutcomeStatus.EXISTS, OutcomeStatus.MADE})
 
@@ -88,6 +89,17 @@ class Meaning:
         unknown = replace(outcome, status=OutcomeStatus.UNKNOWN)
         return Settlement(row=row, outcome=unknown, not_before=self._clock() + NEXT_RUN)
 
+    def _opted_out(self, row: OutboxRow, outcome: Outcome) -> Settlement:
+        """Say what an opt-out means. Whoever is no longer there was erased, and must not come back; who never arrived may."""
+        shown: ConsentState | None = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
+        if outcome.status is OutcomeStatus.UNCHANGED and outcome.seen is None:
+            here, keys = self._destination, [row.address_key]
+            if self._connector.capabilities.jobs and self._store.outbox.arrivals_at(here, keys):
+                waits = replace(outcome, status=OutcomeStatus.UNKNOWN, code="arriving", reason=_ARRIVING)
+                return Settlement(row=row, outcome=waits, not_before=self.later([row]))
+            shown = shown if row.address_key in self._store.destinations.states(here, keys) else None
+        return Settlement(row=row, outcome=outcome, remote_state=shown)
+
     def _settlement(self, sent: Carried, outcome: Outcome, held: Mapping[int, ContactState]) -> Settlement:
         """Say what an outcome means for baseline and seen state."""
         row, said, change = sent.row, sent.said, sent.change
@@ -111,12 +123,7 @@ class Meaning:
         before = None if said.get("whole") else held.get(row.contact_key)
         match change.operation:
             case Operation.OPT_OUT:
-                # Whoever is no longer there was erased, and must not come back either; who never arrived may.
-                shown: ConsentState | None = outcome.seen.state if outcome.seen else ConsentState.UNSUBSCRIBED
-                if outcome.status is OutcomeStatus.UNCHANGED and outcome.seen is None:
-                    known = self._store.destinations.states(self._destination, [row.address_key])
-                    shown = shown if row.address_key in known else None
-                return Settlement(row=row, outcome=outcome, remote_state=shown)
+                return self._opted_out(row, outcome)
             case Operation.UNTAG if before is None:
                 return Settlement(row=row, outcome=outcome)
             case _:

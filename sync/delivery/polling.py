@@ -1,52 +1,77 @@
 """Waits for what an ESP took and did not do at once: jobs, and writes that show only when the contact is read.
 
 Nothing is sent here but questions, at the times that the connector's capabilities state. A job is noted in the store
-before it is asked of for the first time, so that a run that is killed meanwhile asks on instead of sending again.
+before it is asked of for the first time, so that a run that is killed meanwhile asks on instead of sending again. So is
+whoever was accepted to be made without a job that could be asked: sent again, they could be made mailable after they left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from threading import Event
 from typing import Final
 
 from ...connectors.base import Connector
 from ...core.errors import DestinationError, RetryableError
-from ...core.model import Change, Outcome, OutcomeStatus
-from ..store.outbox import OutboxRow
+from ...core.model import Change, Operation, Outcome, OutcomeStatus
+from ..store.outbox_row import OutboxRow
 from ..store.store import Store
 
 _PATIENCE: Final = 1800.0
 """Seconds in which a run waits for the jobs of one batch; what takes longer is asked of by the next run."""
 _PATIENCE_READING: Final = 60.0
-"""Seconds in which a run reads until a batch without a job shows; who does not is sent again, and holds up nobody."""
+"""Seconds in which a run reads until a batch without a job shows; who does not holds up nobody else."""
+_LOST_AFTER: Final = timedelta(hours=6)
+"""Who was accepted to be made and is not shown for so long was not made, and is planned anew."""
+_UNSHOWN: Final = "unshown since "  # stands for the job where there is none
+
+
+def is_job(job: str) -> bool:
+    """Whether this is the ESP's own job, and not what stands for one."""
+    return bool(job) and not job.startswith(_UNSHOWN)
+
+
+def is_lost(job: str, now: datetime) -> bool:
+    """Whether those for whom this stands are waited for no longer."""
+    since = job.removeprefix(_UNSHOWN)
+    return since != job and now - datetime.fromisoformat(since) > _LOST_AFTER
 
 
 class Polling:
     """Asks an account what became of what it accepted. Safe to share between threads."""
 
-    def __init__(self, connector: Connector, store: Store) -> None:
+    def __init__(self, connector: Connector, store: Store, clock: Callable[[], datetime]) -> None:
         self._connector = connector
         self._store = store
+        self._clock = clock
         self._stopped = Event()
 
     def stop(self) -> None:
         """Let nobody wait any longer: what is open then is asked of by the next run."""
         self._stopped.set()
 
-    def note(self, rows: Sequence[OutboxRow], outcomes: Sequence[Outcome]) -> None:
-        """Remember which jobs took which rows."""
+    def note(self, rows: Sequence[OutboxRow], outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Remember which jobs took which rows, and give the outcomes, with what stands for a job where one is made."""
+        noted = list(outcomes)
         jobs: dict[str, list[int]] = {}
-        for row, outcome in zip(rows, outcomes, strict=False):  # a connector that miscounts is told so later
-            if outcome.status is OutcomeStatus.ACCEPTED and outcome.job:
-                jobs.setdefault(outcome.job, []).append(row.id)
+        unshown = f"{_UNSHOWN}{self._clock().isoformat()}"
+        for place, (row, outcome) in enumerate(zip(rows, outcomes, strict=False)):  # miscounts are told later
+            if outcome.status is not OutcomeStatus.ACCEPTED:
+                continue
+            if not outcome.job and row.operation is Operation.CREATE:
+                noted[place] = replace(outcome, job=unshown)
+            if job := noted[place].job:
+                jobs.setdefault(job, []).append(row.id)
         if jobs:
             self._store.outbox.note_jobs(jobs)
+        return noted
 
     def ended(
         self, changes: Sequence[Change], outcomes: Sequence[Outcome], *, within: float = _PATIENCE
     ) -> list[Outcome]:
         """Give outcomes in which nothing is merely accepted: what is open after so many seconds is UNKNOWN, with its job."""
         told = list(outcomes)
-        if not any(outcome.job for outcome in told):
+        if not any(is_job(outcome.job) for outcome in told):
             within = min(within, _PATIENCE_READING)
         open_ = [place for place, outcome in enumerate(told) if outcome.status is OutcomeStatus.ACCEPTED]
         jobs = self._connector.capabilities.jobs
@@ -60,13 +85,16 @@ class Polling:
             for job in dict.fromkeys(told[place].job for place in open_):
                 places = [place for place in open_ if told[place].job == job]
                 try:
-                    answers = self._connector.poll(job, [changes[place] for place in places])
+                    answers = self._connector.poll(
+                        job if is_job(job) else "", [changes[place] for place in places]
+                    )
                 except RetryableError:
                     continue
                 except DestinationError as error:
                     return self._unknown(told, error.message)
                 for place, answer in zip(places, answers, strict=True):
-                    told[place] = answer
+                    if answer.status is not OutcomeStatus.ACCEPTED:
+                        told[place] = answer
             open_ = [place for place in open_ if told[place].status is OutcomeStatus.ACCEPTED]
         return self._unknown(told, "The ESP is still at work on it; the next run asks again.")
 

@@ -27,7 +27,11 @@ def requests_of(
     items = {Operation(name): [count] for name, count in operations.items() if name != Operation.UNTAG}
     items[Operation.UNTAG] = list(tags_removed.values())
     if capabilities.makes_first:  # and what it has to say follows
-        items[Operation.UPDATE] = [operations.get(Operation.UPDATE, 0) + operations.get(Operation.CREATE, 0)]
+        waves = (
+            operations.get(Operation.UPDATE, 0),
+            operations.get(Operation.CREATE, 0),
+        )  # never in one request
+        items[Operation.UPDATE] = [count for count in waves if count]
     made = len(lacking.fields) if capabilities.makes_fields else 0
     tags = bool(capabilities.makes_tags and lacking.tags)
     writes = {"schema": made + tags + (unmade if operations else 0)}

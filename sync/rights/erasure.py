@@ -158,6 +158,11 @@ def _at_destination(project: Project, store: Store, subject: Subject, name: str)
     connector.transport.share(store.turns)
     try:
         with store.leases.hold(name) as lease:
+            if _may_arrive(connector, store, subject, name):
+                raise DestinationError(
+                    f"{name}: the ESP accepted to make this contact and does not show it yet. Let `segue run` ask after"
+                    " it, then `segue forget --resume`."
+                )
             answers = list(_asked(connector, subject))
             if any(not answer["is_gone"] for answer in answers):
                 raise DestinationError(
@@ -167,6 +172,13 @@ def _at_destination(project: Project, store: Store, subject: Subject, name: str)
             return {"answers": answers, "rows": store.erasures.remove_rows(lease, subject)}
     finally:
         connector.transport.close()
+
+
+def _may_arrive(connector: Connector, store: Store, subject: Subject, name: str) -> bool:
+    """Whether somebody is not there yet whom an ESP that works things off later may still make."""
+    if connector.capabilities.jobs is None or any(connector.read(subject.addresses)):
+        return False
+    return bool(store.outbox.arrivals_at(name, subject.address_keys(store.keys)))
 
 
 def _asked(connector: Connector, subject: Subject) -> Iterator[dict[str, Any]]:

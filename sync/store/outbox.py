@@ -14,134 +14,32 @@ gives it to whoever plans next.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 import sqlalchemy as sa
 
-from ...core.model import Change, Operation
+from ...core.model import Operation
 from .audit import Audit
+from .claiming import Claiming
 from .database import (
     KEYS_PER_QUERY,
     ROWS_PER_TRANSACTION,
     Database,
     grouped,
-    insert,
     insert_columns,
     parts,
     plain_among,
 )
 from .leases import Lease, check, lock
-from .outbox_sealing import seal_changes, unseal_change
+from .outbox_row import ITEMS, OPERATIONS, STEP, URGENT, OutboxRow
+from .outbox_sealing import seal_changes
 from .schema import IN_JOB, READY, TRIED, WAITING, outbox
 from .schema import claim as claims
 from .sealing import Sealing
-from .waiting import BEHIND, people_of, subjects_of, wake
+from .waiting import BEHIND, wake
 
-ITEMS: Final = pa.schema(
-    [
-        ("contact_key", pa.int64()),
-        ("operation", pa.string()),
-        ("group_key", pa.string()),  # the tag of an untag, else empty
-        ("rank", pa.int32()),  # wave: a lower one is sent before a higher one
-        ("address", pa.string()),
-        ("address_key", pa.int64()),
-        (
-            "payload",
-            pa.string(),
-        ),  # JSON object: fields, tags, previous_address, each if any; the engine may add its own
-        ("before_hash", pa.binary()),  # null: the plan saw no baseline
-        ("desired_hash", pa.binary()),  # null: the change aims at no whole state (an opt-out)
-    ]
-)
-
-STEP: Final = {operation.value: place for place, operation in enumerate(Operation)}
-"""The order of sending within a wave."""
-
-URGENT: Final = "urgent"
-"""The plan id of what `Outbox.urge` put in: no plan's end takes it away."""
-
-_OPERATIONS: Final = tuple(Operation)
-
-
-class OutboxRow(NamedTuple):
-    """One claimed row. Its id is good for one settlement. The last four are what a batch has in common."""
-
-    id: int
-    plan_id: str
-    contact_key: int
-    address: str
-    address_key: int
-    payload: str
-    before_hash: bytes | None
-    desired_hash: bytes | None
-    attempts: int
-    destination: str
-    operation: Operation
-    group_key: str
-    rank: int
-
-    def opened(self, sealing: Sealing) -> "OutboxRow":
-        """Give a row as it was before it was stored."""
-        address, payload = unseal_change(
-            sealing, self.destination, self.contact_key, self.address, self.payload
-        )
-        return self._replace(address=address, payload=payload)
-
-    def said(self) -> dict[str, Any]:
-        """Read the payload."""
-        said: dict[str, Any] = orjson.loads(self.payload)
-        return said
-
-    def change(self, said: Mapping[str, Any] | None = None) -> Change:
-        """Give the row as a change, with no decision of the gate yet; `said` is its payload where that was read before."""
-        if said is None:
-            said = self.said()
-        return Change(
-            contact_key=self.contact_key,
-            operation=self.operation,
-            address=self.address,
-            fields=said.get("fields", {}),
-            tags=tuple(said.get("tags", ())),
-            previous_address=said.get("previous_address"),
-        )
-
-
-# What the rows of a wave and group do not share.
-_OWN: Final = OutboxRow._fields[: OutboxRow._fields.index("destination")]
-
-# Built once: putting a statement together for each claim costs more than running it.
-_HERE: Final = outbox.c.destination == sa.bindparam("destination")
-_FREE: Final = sa.and_(READY, ~IN_JOB)
-_IN_WAVE: Final = sa.and_(
-    _HERE, _FREE, outbox.c.rank == sa.bindparam("rank"), outbox.c.step == sa.bindparam("step")
-)
-_IN_GROUP: Final = sa.and_(_IN_WAVE, outbox.c.group_key == sa.bindparam("group_key"))
-_NEXT_WAVE: Final = (
-    sa.select(outbox.c.rank, outbox.c.step, outbox.c.group_key)
-    .where(
-        _HERE,
-        _FREE,
-        sa.tuple_(outbox.c.rank, outbox.c.step) > sa.tuple_(sa.bindparam("rank"), sa.bindparam("step")),
-    )
-    .order_by(outbox.c.rank, outbox.c.step, outbox.c.group_key, outbox.c.id)
-    .limit(1)
-)
-_NEXT_GROUP: Final = (
-    sa.select(outbox.c.group_key)
-    .where(_IN_WAVE, outbox.c.group_key > sa.bindparam("group_key"))
-    .order_by(outbox.c.group_key, outbox.c.id)
-    .limit(1)
-)
-_NEXT_ROWS: Final = (
-    sa.select(*(outbox.c[name] for name in _OWN))
-    .where(_IN_GROUP, outbox.c.id > sa.bindparam("last_id"))
-    .order_by(outbox.c.id)
-    .limit(sa.bindparam("rows"))
-)
 _CLAIMS: Final = sa.select(claims).where(claims.c.destination == sa.bindparam("destination"))
 _SAME_PLACE: Final = sa.and_(
     *(claims.c[name] == outbox.c[name] for name in ("destination", "rank", "step", "group_key")),
@@ -238,20 +136,25 @@ class Outbox:
         return [row for state in (READY, due) for row in self._rows(first, state, limit=limit)]
 
     def claim(
-        self, lease: Lease, sizes: Mapping[Operation, int], *, batches: int = 1
+        self,
+        lease: Lease,
+        sizes: Mapping[Operation, int],
+        *,
+        batches: int = 1,
+        up_to: int | None = None,
     ) -> list[list[OutboxRow]]:
         """Take the next batches of one wave and operation, each of one group, in order; none when none may be sent.
 
         `sizes` is the batch size by operation; operations that it lacks are left alone. Nothing is handed out while
         rows of an earlier rank are claimed, because they may come back; and nothing of a person, or for an address,
-        that waits at an earlier rank. Raises StoreError when the lease went to another holder.
+        that waits at an earlier rank; nor of ranks above `up_to`. Raises StoreError when the lease went to another holder.
         """
         with self._database.write() as connection:
             check(connection, lease)
             known = connection.execute(_CLAIMS, {"destination": lease.destination}).all()
             if any(row.token != lease.token for row in known):
                 _release(connection, lease)
-            claiming = _Claiming(
+            claiming = Claiming(
                 connection=connection,
                 lease=lease,
                 last_ids={
@@ -262,7 +165,7 @@ class Outbox:
                 first_waiting=wake(connection, lease.destination, self._clock(), self._sealing),
                 sealing=self._sealing,
             )
-            return claiming.take(sizes, batches)
+            return claiming.take(sizes, batches, up_to)
 
     def next_due(self, destination: str) -> datetime | None:
         """Give when the earliest row that waits for its time may be claimed, None when none waits."""
@@ -314,6 +217,25 @@ class Outbox:
         here = outbox.c.destination == lease.destination
         return {job: self._rows(here, IN_JOB, outbox.c.job == job) for job in jobs}
 
+    def hasten(self, destination: str, address_keys: Collection[int]) -> None:
+        """Let opt-outs at these addresses wait no longer: whoever was just being made is there."""
+        waits = sa.and_(
+            outbox.c.destination == destination, WAITING, outbox.c.operation == Operation.OPT_OUT.value
+        )
+        now = self._clock()
+        with self._database.write() as connection:
+            for group in grouped(sorted(address_keys), KEYS_PER_QUERY):
+                these = sa.and_(waits, outbox.c.address_key.in_(group))
+                connection.execute(sa.update(outbox).where(these).values(not_before=now))
+
+    def awaited(self, destination: str) -> set[int]:
+        """Give contact keys and address keys of what jobs took, or was accepted, and is not settled yet."""
+        there = sa.select(outbox.c.contact_key, outbox.c.address_key).where(
+            outbox.c.destination == destination, IN_JOB
+        )
+        with self._database.read() as connection:
+            return {key for row in connection.execute(there) for key in row}
+
     def arrivals_at(self, destination: str, address_keys: Collection[int]) -> list[OutboxRow]:
         """Give the rows that may just be making somebody at these addresses, or moving them there, or have done so.
 
@@ -360,7 +282,7 @@ class Outbox:
                 (-1, count.where(claims.c.destination == destination, READY, _SAME_PLACE)),
             ):
                 for step, group_key, number in connection.execute(query):
-                    place = (_OPERATIONS[step], group_key)
+                    place = (OPERATIONS[step], group_key)
                     counts[place] = counts.get(place, 0) + sign * number
         return {place: number for place, number in counts.items() if number}
 
@@ -393,101 +315,6 @@ class Outbox:
                     return
                 last_id = ids[-1]
                 connection.execute(sa.delete(outbox).where(rows, outbox.c.id <= last_id))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claiming:
-    """One claim at work, inside its transaction.
-
-    `last_ids` is what this holder was handed by wave and group, `first_waiting` the lowest rank that waits.
-    """
-
-    connection: sa.Connection
-    lease: Lease
-    last_ids: Mapping[tuple[int, int, str], int]
-    first_waiting: int | None
-    sealing: Sealing
-
-    def take(self, sizes: Mapping[Operation, int], batches: int) -> list[list[OutboxRow]]:
-        """Find the first wave with ready rows and take its first batches."""
-        after: dict[str, int] = {"rank": -(2**31), "step": -1}
-        claimed: int | None = None  # the lowest rank that has claimed rows
-        while wave := self._run(_NEXT_WAVE, **after).first():
-            rank, step, group = wave
-            size = sizes.get(_OPERATIONS[step])
-            if size is not None:
-                if claimed is not None and claimed < rank:
-                    return []
-                if taken := self._of_wave(rank, step, group, size, batches):
-                    return taken
-                still = self._run(_NEXT_WAVE, **after).first()
-                if claimed is None and still is not None and (still.rank, still.step) == (rank, step):
-                    claimed = rank
-            after = {"rank": rank, "step": step}
-        return []
-
-    def _of_wave(self, rank: int, step: int, first: str, size: int, batches: int) -> list[list[OutboxRow]]:
-        taken: list[list[OutboxRow]] = []
-        waiting = (
-            people_of(self.connection, self.lease.destination, rank, WAITING, self.sealing)
-            if self.first_waiting is not None and self.first_waiting < rank
-            else {}
-        )
-        group: str | None = first
-        while group is not None and len(taken) < batches:
-            rows = self._of_group(rank, step, group, size * (batches - len(taken)), waiting)
-            taken += grouped(rows, size)
-            if len(taken) < batches:
-                group = self._run(_NEXT_GROUP, rank=rank, step=step, group_key=group).scalar()
-        return taken
-
-    def _of_group(
-        self, rank: int, step: int, group: str, most: int, waiting: Mapping[int | str, int]
-    ) -> list[OutboxRow]:
-        destination, operation = self.lease.destination, _OPERATIONS[step]
-        place = {"rank": rank, "step": step, "group_key": group}
-        before = last_id = self.last_ids.get((rank, step, group), 0)
-        taken: list[OutboxRow] = []
-        behind: list[int] = []
-        while len(taken) < most:
-            found = self._run(_NEXT_ROWS, **place, last_id=last_id, rows=most - len(taken)).all()
-            if not found:
-                break
-            last_id = found[-1].id
-            # By place: a claim spends half of its time here, and twice that by name.
-            rows = [OutboxRow._make((*row, destination, operation, group, rank)) for row in found]
-            if self.sealing.is_on:
-                rows = [row.opened(self.sealing) for row in rows]
-            if waiting:
-                behind += [
-                    row.id
-                    for row in rows
-                    if not waiting.keys().isdisjoint(subjects_of(row.contact_key, row.address))
-                ]
-                rows = [
-                    row
-                    for row in rows
-                    if waiting.keys().isdisjoint(subjects_of(row.contact_key, row.address))
-                ]
-            taken += rows
-        if last_id > before:
-            self.connection.execute(
-                insert(self.connection, claims, on_conflict="replace"),
-                {
-                    "destination": self.lease.destination,
-                    **place,
-                    "last_id": last_id,
-                    "token": self.lease.token,
-                },
-            )
-        for ids in grouped(behind, KEYS_PER_QUERY):
-            self.connection.execute(sa.update(outbox).where(outbox.c.id.in_(ids)).values(not_before=BEHIND))
-        return taken
-
-    def _run(
-        self, statement: sa.Select[*tuple[Any, ...]], **values: object
-    ) -> sa.CursorResult[*tuple[Any, ...]]:
-        return self.connection.execute(statement, {"destination": self.lease.destination, **values})
 
 
 def _release(connection: sa.Connection, lease: Lease) -> int:

@@ -19,7 +19,7 @@ from .baselines import confirm, end
 from .database import Database, insert, insert_columns, remove
 from .destinations import see, tell_ids, write_for
 from .leases import Lease, check
-from .outbox import STEP, OutboxRow
+from .outbox_row import STEP, OutboxRow
 from .outbox_sealing import seal_changes
 from .schema import microseconds, outbox, rejection, remote
 from .sealing import Sealing

@@ -14,7 +14,7 @@ from segue.connectors.registry import connector_class
 from segue.core.model import ContactState, Operation
 from segue.sync import jobs
 from segue.sync.delivery.courier import Courier, Delivery
-from segue.sync.store.outbox import OutboxRow
+from segue.sync.store.outbox_row import OutboxRow
 
 from ..shop import SEGUE_YML, Shop
 from ..sync.marketer import tag

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.config import load_project
 from segue.core.consent import ConsentState
 from segue.core.errors import DestinationError, RetryableError
-from segue.sync.delivery import doubt
+from segue.core.model import Operation
+from segue.sync.delivery import doubt, polling
 from segue.sync.delivery.polling import Polling
 from segue.sync.rights import erasure
 from segue.sync.rights.whom import whom
@@ -32,6 +34,7 @@ from .test_meanwhile import ADDRESS, left_elsewhere
 
 SEGUE = Path(sys.executable).with_name("segue")
 IMPORT = "POST /api/profile-bulk-import-jobs"
+SUBSCRIBE = "POST /api/profile-subscription-bulk-create-jobs"
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def test_a_job_that_takes_too_long_ends_the_run_and_the_next_one_asks_on(
     shop.stock(30, spent=150.0)
     shop.sandbox.settings(job_seconds=3600.0)
     monkeypatch.setattr(Polling.ended, "__kwdefaults__", {"within": 0.2})
-    with pytest.raises(DestinationError, match="still at work on a job"):
+    with pytest.raises(DestinationError, match="still at work on it"):
         shop.run()
     assert len(in_jobs(shop)) == 1
     shop.sandbox.emulator.clock.advance(timedelta(hours=2))
@@ -213,3 +216,93 @@ def test_who_is_erased_some_time_after_it_was_asked_is_waited_for_and_proved_gon
     (answer,) = done.receipt["steps"]["newsletter"]["answers"]
     assert answer == {"was_there": True, "answer": "202", "is_gone": True}
     assert ADDRESS not in shop.people()
+
+
+def accepted_and_not_shown(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run while Klaviyo takes an hour to subscribe anybody."""
+    shop.sandbox.settings(consent_seconds=3600.0)
+    monkeypatch.setattr(polling, "_PATIENCE_READING", 0.2)
+    shop.run()
+    assert ADDRESS not in shop.people()
+
+
+def subscriptions(shop: Shop) -> int:
+    return int(shop.sandbox.emulator.traffic.by_endpoint[SUBSCRIBE])
+
+
+def test_who_was_accepted_is_not_sent_again_and_who_leaves_meanwhile_stays_out(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock(2)
+    accepted_and_not_shown(shop, monkeypatch)
+    shop.run()  # as after a kill: another run
+    assert subscriptions(shop) == 1
+    shop.sandbox.emulator.clock.advance(timedelta(hours=1, minutes=1))
+    shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, audience="", address=ADDRESS)
+    shop.sandbox.emulator.clock.advance(timedelta(minutes=1))
+    assert shop.run().exit_code == 0
+    states = {address: person.state for address, person in shop.people().items()}
+    assert states == {ADDRESS: ConsentState.UNSUBSCRIBED, "c00001@shop.example": ConsentState.SUBSCRIBED}
+    assert subscriptions(shop) == 1
+    assert shop.run().writes == 0
+
+
+def test_who_was_accepted_and_never_shown_is_sent_again_after_hours(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock(1)
+    accepted_and_not_shown(shop, monkeypatch)
+    shop.sandbox.settings(consent_seconds=0.05)
+    monkeypatch.setattr(polling, "_LOST_AFTER", timedelta())
+    monkeypatch.setattr(polling, "_PATIENCE_READING", 60.0)
+    assert shop.run().exit_code == 0
+    assert subscriptions(shop) == 2
+    assert shop.people()[ADDRESS].state is ConsentState.SUBSCRIBED
+
+
+def test_an_opt_out_waits_for_whom_the_esp_is_just_making(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock(1)
+    accepted_and_not_shown(shop, monkeypatch)
+    with ExitStack() as stack:
+        left_elsewhere(shop.job(stack))
+    shop.run(rebuild=False)
+    shop.sandbox.settings(consent_seconds=0.05)
+    shop.sandbox.emulator.clock.advance(timedelta(hours=1, minutes=1))
+    shop.run(rebuild=False)
+    assert shop.people()[ADDRESS].state is ConsentState.UNSUBSCRIBED
+
+
+def test_nobody_is_proved_gone_whom_the_esp_is_just_making(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock(1)
+    accepted_and_not_shown(shop, monkeypatch)
+    project = load_project(shop.folder)
+    with Store.of(project) as store:
+        begun = erasure.erase(project, store, whom(project, store, ADDRESS), who="the officer")
+        assert begun.finished_at is None
+
+
+def test_what_a_cancelled_job_gives_back_goes_before_the_move_of_its_contacts(shop: Shop) -> None:
+    shop.stock(12, segments=["big", "small"])
+    shop.run()
+    for customer in shop.customers.values():
+        customer.segments, customer.email = [], f"new-{customer.contact_id}@shop.example"
+    write, taken = Klaviyo.write, list[str]()
+
+    def cancelled_once(self: Klaviyo, operation: Operation, changes: Any) -> Any:
+        untags = operation is Operation.UNTAG
+        taken.append(operation.value)
+        cancels = untags and taken.count("untag") == 2
+        self.transport.patience = replace(self.transport.patience, first_wait=1.5 if cancels else 0.02)
+        shop.sandbox.settings(cancel_jobs=cancels, job_seconds=1.5 if cancels else 0.05)
+        return write(self, operation, changes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Klaviyo, "write", cancelled_once)
+        shop.run()
+    assert taken.index("readdress") > len(taken) - 1 - taken[::-1].index("untag")
+    shop.run()
+    assert {person.tags for person in shop.people().values()} == {frozenset()}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from segue.core.consent import ConsentState
 from segue.core.model import ContactState, Operation, Outcome, OutcomeStatus
 from segue.sync.store.leases import Lease
-from segue.sync.store.outbox import ITEMS, OutboxRow
+from segue.sync.store.outbox_row import ITEMS, OutboxRow
 from segue.sync.store.settlement import Settlement
 from segue.sync.store.store import Store
 

@@ -11,7 +11,7 @@ import pytest
 from segue.core.errors import StoreError
 from segue.core.model import Operation, OutcomeStatus
 from segue.sync.store.leases import Lease
-from segue.sync.store.outbox import ITEMS, URGENT, OutboxRow
+from segue.sync.store.outbox_row import ITEMS, URGENT, OutboxRow
 from segue.sync.store.store import Store
 
 from ...conftest import Clock

@@ -18,7 +18,7 @@ from segue.sync.store.consents import LedgerEntry
 from segue.sync.store.encryption import SEALED
 from segue.sync.store.inbox import Message
 from segue.sync.store.keys import ContactKeys
-from segue.sync.store.outbox import ITEMS, OutboxRow
+from segue.sync.store.outbox_row import ITEMS, OutboxRow
 from segue.sync.store.sealing import Sealing
 from segue.sync.store.settlement import Settlement
 from segue.sync.store.store import Store

@@ -18,7 +18,7 @@ from segue.core.model import Change, ContactState, Operation, Outcome, OutcomeSt
 from segue.sync.store import schema
 from segue.sync.store.baselines import HASHES, PAYLOADS
 from segue.sync.store.leases import Lease
-from segue.sync.store.outbox import OutboxRow
+from segue.sync.store.outbox_row import OutboxRow
 from segue.sync.store.settlement import REJECTIONS, Settlement
 from segue.sync.store.store import Store
 

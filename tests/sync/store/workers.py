@@ -11,7 +11,7 @@ import pyarrow as pa
 from segue.core.errors import StoreError
 from segue.core.model import OutcomeStatus
 from segue.sync.store.keys import ContactKeys
-from segue.sync.store.outbox import ITEMS
+from segue.sync.store.outbox_row import ITEMS
 from segue.sync.store.store import Store
 
 from .changes import ALL, CREATE, TTL, applied, item, settled, table
