@@ -20,16 +20,18 @@ from segue.connectors.emulator import PersonAct
 from segue.connectors.klaviyo.connector import Klaviyo
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.config import load_project
-from segue.core.consent import ConsentState
+from segue.core.consent import ConsentAct, ConsentEntry, ConsentState
 from segue.core.errors import DestinationError, RetryableError
 from segue.core.model import Operation
 from segue.sync.delivery import doubt, polling
 from segue.sync.delivery.polling import Polling
+from segue.sync.jobs import utc_now
 from segue.sync.rights import erasure
 from segue.sync.rights.whom import whom
+from segue.sync.store.consents import LedgerEntry
 from segue.sync.store.store import Store
 
-from ..shop import Shop
+from ..shop import Customer, Shop
 from .test_meanwhile import ADDRESS, left_elsewhere
 
 SEGUE = Path(sys.executable).with_name("segue")
@@ -306,3 +308,38 @@ def test_what_a_cancelled_job_gives_back_goes_before_the_move_of_its_contacts(sh
     assert taken.index("readdress") > len(taken) - 1 - taken[::-1].index("untag")
     shop.run()
     assert {person.tags for person in shop.people().values()} == {frozenset()}
+
+
+def test_an_opt_out_that_the_plan_alone_knows_is_sent_while_a_job_is_at_work(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who left, and was never at the ESP, has the address of a member now."""
+    shop.stock(30, spent=150.0)
+    shop.customers["leaver"] = Customer("leaver", consents=[])
+    shop.sandbox.settings(job_seconds=3600.0)
+    monkeypatch.setattr(Polling.ended, "__kwdefaults__", {"within": 0.2})
+    monkeypatch.setattr(doubt, "_PATIENCE", 0.2)
+    with pytest.raises(DestinationError):
+        shop.run()
+    with ExitStack() as stack:
+        store = shop.job(stack).store
+        entry = ConsentEntry(act=ConsentAct.WITHDRAWAL, occurred_at=utc_now(), source="by hand", evidence={})
+        key = store.keys.contact_key("leaver")
+        store.consents.append(
+            [LedgerEntry(subject_key=key, subject_kind="contact", entry=entry)], run_id=None
+        )
+    shop.customers["leaver"].email = shop.customers.pop("c00000").address
+    with pytest.raises(RetryableError, match="still at work"):
+        shop.run()
+    assert shop.people()[ADDRESS].state is ConsentState.UNSUBSCRIBED
+
+
+def test_whoever_is_made_and_whoever_is_updated_are_planned_in_requests_of_their_own(shop: Shop) -> None:
+    shop.stock(8)
+    shop.run()
+    for customer in shop.customers.values():
+        customer.spent = 20.0
+    shop.stock(8)
+    report = shop.run()
+    assert report.plan is not None
+    assert report.plan.writes == report.writes == 1 + 8 + 8
