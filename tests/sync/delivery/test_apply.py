@@ -49,7 +49,7 @@ def posts(shop: Shop) -> int:
 
 
 def test_as_many_batches_are_under_way_as_the_account_allows(shop: Shop) -> None:
-    shop.sandbox.settings(latency=0.05)
+    shop.sandbox.settings(latency=0.3)
     shop.stock(200)
     report = shop.run()
     assert report.tally.count(OutcomeStatus.APPLIED) == 200
