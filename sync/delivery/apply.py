@@ -182,6 +182,8 @@ class _Office:
                     self._dispatch(pool)
                 except SegueError as error:
                     self.error = error
+            if self.error is not None:
+                self.courier.polling.stop()
             if self.under_way:
                 done, _ = wait(self.under_way, timeout=_LOOK, return_when=FIRST_COMPLETED)
                 for home in self._booked_together(done):

@@ -21,7 +21,7 @@ from segue.connectors.klaviyo.connector import Klaviyo
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.config import load_project
 from segue.core.consent import ConsentAct, ConsentEntry, ConsentState
-from segue.core.errors import DestinationError, RetryableError
+from segue.core.errors import AuthenticationError, DestinationError, RetryableError
 from segue.core.model import Operation
 from segue.sync.delivery import doubt, polling
 from segue.sync.delivery.polling import Polling
@@ -156,6 +156,40 @@ def test_an_opt_out_overtakes_a_job_that_is_at_work(shop: Shop) -> None:
     thread.join(60)
     assert reports[0].exit_code == 0
     assert shop.people()["c00001@shop.example"].tags == {"segue: small"}
+
+
+def test_a_run_that_its_account_refuses_waits_for_no_job(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock(30, spent=150.0)
+    shop.run()
+    for customer in shop.customers.values():
+        customer.spent = 20.0
+    shop.build()
+    shop.sandbox.settings(job_seconds=3600.0)
+    write = Klaviyo.write
+
+    def refused(connector: Klaviyo, operation: Operation, changes: Any) -> Any:
+        if operation is Operation.OPT_OUT:
+            raise AuthenticationError("planted")
+        return write(connector, operation, changes)
+
+    monkeypatch.setattr(Klaviyo, "write", refused)
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        with pytest.raises(AuthenticationError, match="planted") as error:
+            shop.run(rebuild=False)
+        raised.append(error.value)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    wait_for(lambda: in_jobs(shop))
+    with ExitStack() as stack:
+        left_elsewhere(shop.job(stack))
+    thread.join(60)
+    assert raised
+    assert len(in_jobs(shop)) == 1
 
 
 def test_the_plan_states_every_request_that_is_sent(shop: Shop) -> None:
