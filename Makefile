@@ -19,7 +19,7 @@ demo: $(STAMP)
 	@$(BIN)/python examples/online_retail/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

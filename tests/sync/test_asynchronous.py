@@ -158,9 +158,7 @@ def test_an_opt_out_overtakes_a_job_that_is_at_work(shop: Shop) -> None:
     assert shop.people()["c00001@shop.example"].tags == {"segue: small"}
 
 
-def test_a_run_that_its_account_refuses_waits_for_no_job(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_its_account_refuses_waits_for_no_job(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.stock(30, spent=150.0)
     shop.run()
     for customer in shop.customers.values():
