@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from ..core.config import Project
 from ..core.consent import ConsentState
 from ..core.errors import DataError, StoreError
 from ..core.model import ContactState
+from ..core.scratch import scratch
 from ..core.snapshot import Snapshot, current
 from .gate import reason_in_words
 from .ledger.desk import find
@@ -53,10 +52,10 @@ class ContactView:
 def view(project: Project, snapshot: Snapshot, store: Store, who: str) -> ContactView:
     """Gather what is known of a contact, named by contact id or address. Raises DataError when there is none."""
     person = find(project, store, snapshot, who)
-    with duckdb.connect() as con:
+    with scratch() as con:
         for table in ("profiles", "segments", "groups", "recommendations"):
             con.execute(
-                f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
+                f"CREATE TEMP VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
 
         def rows(query: str, *values: str) -> list[dict[str, Any]]:
@@ -115,7 +114,7 @@ def _withheld(store: Store, destination: str, contact_key: int) -> str | None:
     newest = store.plans.latest(destination)
     if newest is None or not (path := Path(newest.manifest["withheld_contacts"])).exists():
         return None
-    with duckdb.connect() as con:
+    with scratch() as con:
         attach(con, path, newest.manifest.get("file_key", ""), store.sealing)
         found = con.execute(
             "SELECT reason, since FROM withheld WHERE contact_key = ?", [contact_key]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from ..connectors.base import Connector
 from ..core.consent import LEFT, ConsentState
 from ..core.model import ContactState, RemoteContact
+from ..core.scratch import scratch
 from ..mappings.mapping import Mapping as FieldMapping
 from .inbound.observing import People, observe
 from .store.leases import Lease
@@ -191,16 +192,16 @@ class Inspector:
     def _everybody(self) -> Iterator[Pair]:
         """Pair every page of the account with what we hold, then ask for whoever was on none."""
         destination = self._lease.destination
-        with duckdb.connect() as con:
+        with scratch() as con:
             self._store.keys.install(con)
-            con.execute("CREATE TABLE held (contact_key BIGINT, address_key BIGINT)").fetchall()
+            con.execute("CREATE TEMP TABLE held (contact_key BIGINT, address_key BIGINT)").fetchall()
             for batch in self._store.baselines.stream_payloads(destination, _keys(self._store, destination)):
                 con.register("incoming", pa.Table.from_batches([batch]))
                 con.execute(
                     "INSERT INTO held SELECT contact_key, address_key(payload ->> '$.address') FROM incoming"
                 ).fetchall()
                 con.unregister("incoming")
-            con.execute("CREATE TABLE seen (contact_key BIGINT)").fetchall()
+            con.execute("CREATE TEMP TABLE seen (contact_key BIGINT)").fetchall()
             for page in self._connector.pull(None):
                 yield from self._on_page(con, page.contacts)
             missing = con.execute("SELECT contact_key FROM held ANTI JOIN seen USING (contact_key)")

@@ -28,6 +28,7 @@ import pyarrow as pa
 from ...core.consent import NOTHING_RECORDED, ConsentAct, ConsentEntry, ConsentState, Regime, merge_all
 from ...core.model import RemoteContact
 from ...core.regimes import ConsentConfig
+from ...core.scratch import scratch
 from ...core.snapshot import Snapshot
 from ...core.yamlfile import PROJECT_FILE
 from ..store.consents import LEDGER, RECORDS, LedgerEntry
@@ -123,10 +124,10 @@ class People:
 
     def _table(self, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         if self._con is None:
-            self._con = duckdb.connect()
+            self._con = scratch()
             self._keys.install(self._con)
             self._con.execute(
-                "CREATE TABLE people AS SELECT contact_id, address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
+                "CREATE TEMP TABLE people AS SELECT contact_id, address_key(email) AS address_key, contact_key(contact_id) AS contact_key"
                 f" FROM read_parquet('{snapshot.table('profiles')}') WHERE email IS NOT NULL"
             ).fetchall()
         return self._con
@@ -135,12 +136,11 @@ class People:
 @contextmanager
 def consents_of(store: Store, snapshot: Snapshot) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a connection with what `take_over` needs: the snapshot's consents, and who has which address."""
-    with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'").fetchall()
+    with scratch() as con:
         store.keys.install(con)
         for table in ("consents", "profiles"):
             con.execute(
-                f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
+                f"CREATE TEMP VIEW {table} AS SELECT * FROM read_parquet('{snapshot.table(table)}')"
             ).fetchall()
         yield con
 
@@ -201,7 +201,7 @@ def _record_residences(
     """Remember who is in the data of a country where silence is no consent, and of whom nothing else is recorded."""
     if "country" not in {name for name, *_ in con.execute("DESCRIBE profiles").fetchall()}:
         return 0
-    con.execute("CREATE TABLE recorded (subject_key BIGINT)").fetchall()
+    con.execute("CREATE TEMP TABLE recorded (subject_key BIGINT)").fetchall()
     said = " OR ".join(f"{name} IS NOT NULL" for name in RECORDS.names[1:])
     for batch in store.consents.stream_records():
         con.register("record_batch", pa.Table.from_batches([batch]))

@@ -29,6 +29,7 @@ from ...core.consent import (
 )
 from ...core.errors import ConfigError, DataError
 from ...core.model import ContactState
+from ...core.scratch import scratch
 from ...core.snapshot import Snapshot
 from ..gate import of_former
 from ..inbound.fanout import fan_out
@@ -180,7 +181,7 @@ def contact_ids(snapshot: Snapshot, keys: ContactKeys, contact_keys: Collection[
     """Give the contact ids behind a few contact keys, as far as the current snapshot has them."""
     if not contact_keys:
         return {}
-    with duckdb.connect() as con:
+    with scratch() as con:
         keys.install(con)
         rows = con.execute(
             "SELECT contact_key(contact_id) AS key, contact_id"
@@ -238,7 +239,7 @@ def record_act(  # noqa: PLR0913  # what, of whom, when, how proved, by whom
         for address in addresses or [None]
     ]
     run_id = f"{DESK}: {by}"
-    with duckdb.connect() as con:
+    with scratch() as con:
         install(con, store, snapshot)
         con.register("consents", pa.Table.from_pylist(rows, schema=_CONSENTS))
         new = take_over(store, con, now=now, run_id=run_id)
@@ -267,7 +268,6 @@ def refuse_act(act: ConsentAct, *, evidence: Mapping[str, str], at: datetime, no
 
 def install(con: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot | None) -> None:
     """Give a connection what `inbound.take_over` needs beside the acts: `profiles` and the key functions."""
-    con.execute("SET TimeZone = 'UTC'").fetchall()
     store.keys.install(con)
     people = (
         f"SELECT contact_id, email FROM read_parquet('{_quoted(snapshot)}')"
@@ -368,7 +368,7 @@ def _at(store: Store, destination: str, person: Person) -> AtDestination:
 def _profiles(snapshot: Snapshot | None, whose: str, *given: object) -> list[dict[str, Any]]:
     if snapshot is None:
         return []
-    with duckdb.connect() as con:
+    with scratch() as con:
         query = (
             f"SELECT p.contact_id, p.email, c.country FROM read_parquet('{_quoted(snapshot)}') p"
             f" LEFT JOIN read_parquet('{_quoted(snapshot, 'customers')}') c USING (contact_id)"

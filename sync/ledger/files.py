@@ -25,6 +25,7 @@ from ...core.config import Project
 from ...core.data.consents import Finding, read_consents
 from ...core.data.engine import connect, room
 from ...core.errors import ConfigError, DataError, Problem, SegueError
+from ...core.scratch import scratch
 from ...core.shapes import Shape
 from ...core.snapshot import Snapshot
 from ..inbound.observing import People, take_over
@@ -133,7 +134,7 @@ def export(
 
     `with_contacts` names the contacts and addresses of the current snapshot beside their keys.
     """
-    with duckdb.connect() as con:
+    with scratch() as con:
         people = _people(con, store, snapshot) if with_contacts else ""
         tables = (_written(con, batch, people) for batch in store.consents.stream_history())
         return _write_csv(out, tables) if as_csv else _write_lines(out, tables)

@@ -18,6 +18,7 @@ import duckdb
 
 from ...core.config import parse_part
 from ...core.errors import ConfigError
+from ...core.scratch import scratch
 from ..store.keys import ContactKeys
 from ..store.store import Store
 from .plan import Plan
@@ -56,7 +57,7 @@ class Canary:
 
     def of(self, plan: Plan, store: Store) -> Callable[[int], bool]:
         """Give the function that says of a contact key of this plan whether it goes first."""
-        with duckdb.connect() as con:
+        with scratch() as con:
             store.keys.install(con)
             attach(con, plan.steps, plan.file_key, store.sealing)
             con.execute(_LINKS).fetchall()
@@ -88,7 +89,7 @@ class Canary:
 
 
 _LINKS = """
-CREATE TABLE links AS
+CREATE TEMP TABLE links AS
 SELECT contact_key, address_key FROM steps WHERE operation <> 'opt_out'
 UNION
 SELECT contact_key, address_key(before ->> '$.address') FROM steps

@@ -77,12 +77,12 @@ def attach(con: duckdb.DuckDBPyConnection, path: Path, key: str, sealing: Sealin
     table = _table(path)
     if not key:
         quoted = str(path).replace("'", "''")
-        con.execute(f"CREATE VIEW {table} AS FROM read_parquet('{quoted}')").fetchall()
+        con.execute(f"CREATE TEMP VIEW {table} AS FROM read_parquet('{quoted}')").fetchall()
         return
     with opened(path, key, sealing) as file:
         rows = pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(ROWS_PER_GROUP))
         con.register("incoming", rows)
-        con.execute(f"CREATE TABLE {table} AS FROM incoming").fetchall()
+        con.execute(f"CREATE TEMP TABLE {table} AS FROM incoming").fetchall()
         con.unregister("incoming")
 
 

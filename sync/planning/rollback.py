@@ -14,6 +14,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from ...core.scratch import scratch
 from ..store.store import Store
 from .plan import Plan
 from .plan_files import attach
@@ -21,7 +22,7 @@ from .plan_files import attach
 # A plan's steps are several to a contact: what it was, what it became, and which tags went. Without `after` the
 # contact was gone from the data and lost nothing but tags.
 _DONE: Final = """
-CREATE TABLE done AS
+CREATE TEMP TABLE done AS
 SELECT contact_key, any_value(contact_id) AS contact_id,
        any_value(before) AS before,
        any_value(after) AS after,
@@ -33,7 +34,7 @@ FROM steps WHERE operation <> 'opt_out' GROUP BY contact_key
 # Still as the run left it: each part is as before or as after, and not all of them are as before. A part may have
 # been refused or put off, or be in doubt since the run was killed.
 _TARGETS: Final = """
-CREATE TABLE targets AS
+CREATE TEMP TABLE targets AS
 WITH parts AS (
     SELECT d.contact_key, d.contact_id, d.is_new, h.row_hash, h.payload,
            h.payload ->> '$.address' AS address,
@@ -74,17 +75,21 @@ class Undoing:
 
 def undo(plan: Plan, store: Store, desired: Path) -> Undoing:
     """Work out what takes a plan back, and write it to `desired`."""
-    with duckdb.connect() as con:
+    with scratch() as con:
         attach(con, plan.steps, plan.file_key, store.sealing)
         con.execute(_DONE).fetchall()
-        con.execute("CREATE TABLE hashes (contact_key BIGINT, row_hash BLOB)").fetchall()
+        con.execute("CREATE TEMP TABLE hashes (contact_key BIGINT, row_hash BLOB)").fetchall()
         _load(con, "hashes", store.baselines.stream(plan.destination))
-        con.execute("CREATE TABLE payloads (contact_key BIGINT, payload VARCHAR)").fetchall()
+        con.execute("CREATE TEMP TABLE payloads (contact_key BIGINT, payload VARCHAR)").fetchall()
         keys = con.sql("SELECT contact_key FROM done").to_arrow_table().column(0)
         _load(con, "payloads", store.baselines.stream_payloads(plan.destination, keys))
-        con.execute("CREATE VIEW held AS SELECT * FROM hashes JOIN payloads USING (contact_key)").fetchall()
+        con.execute(
+            "CREATE TEMP VIEW held AS SELECT * FROM hashes JOIN payloads USING (contact_key)"
+        ).fetchall()
         con.execute(_TARGETS).fetchall()
-        con.execute("CREATE VIEW restored AS SELECT * FROM targets WHERE ours AND NOT untouched").fetchall()
+        con.execute(
+            "CREATE TEMP VIEW restored AS SELECT * FROM targets WHERE ours AND NOT untouched"
+        ).fetchall()
         # Whom the data lack have no id any more: their key stands for it.
         con.execute(
             "COPY (SELECT contact_key, coalesce(contact_id, '#' || contact_key) AS contact_id, address,"

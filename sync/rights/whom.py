@@ -8,10 +8,9 @@ person here; and an address that they had once and somebody else has today is no
 
 from contextlib import suppress
 
-import duckdb
-
 from ...core.config import Project
 from ...core.errors import StoreError
+from ...core.scratch import scratch
 from ...core.snapshot import Snapshot, current, history
 from ..ledger.desk import find, normal
 from ..store.erasures import Subject
@@ -88,5 +87,5 @@ def _seen(project: Project, ids: set[str]) -> set[str]:
 
 
 def _rows(query: str, snapshot: Snapshot, table: str, values: set[str]) -> list[tuple[str, ...]]:
-    with duckdb.connect() as con:
+    with scratch() as con:
         return con.execute(query, [str(snapshot.table(table)), sorted(values)]).fetchall()

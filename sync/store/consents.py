@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from ...core.consent import REGIME_INSTANTS, ConsentAct, ConsentEntry, ConsentRecord, merge, record
 from ...core.errors import DataError
 from ...core.model import Grant
+from ...core.scratch import scratch
 from .audit import Audit, of_run
 from .columns import stream_columns
 from .database import ROWS_PER_TRANSACTION, Database, among, grouped, insert_columns, parts, plain_among
@@ -55,11 +56,6 @@ RECORDS: Final = pa.schema(
 )
 
 _ACTS: Final = {act.value: act for act in ConsentAct}
-
-_NO_DOWNLOADS: Final[dict[str, str | bool | int | float | list[str]]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
 
 # Keyed, and twice: an entry outlives its evidence, which has few letters, and must not be found by trying all there are.
 _HASH: Final = """
@@ -114,7 +110,7 @@ class Consents:
         its group stays, and the same call after a correction adds the rest.
         """
         new = 0
-        with duckdb.connect(config=_NO_DOWNLOADS) as engine:
+        with scratch() as engine:
             for batch in parts(batches):
                 lines = batch.select(LEDGER.names)
                 new += self._append(lines, _hashes(engine, lines, self._key), run_id)
