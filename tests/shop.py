@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,12 @@ class Customer:
         return ("big" if self.spent >= 100 else "small",) if self.segments is None else self.segments
 
 
+@cache
+def _engine() -> Any:
+    """Open what all shops of a process are built with: to open one takes longer than to build one."""
+    return connect()
+
+
 class Shop:
     """A project folder, its local ESP, and the job that syncs them."""
 
@@ -187,7 +194,7 @@ class Shop:
         }
         if tables == self._built:  # a build that changes nothing publishes the snapshot that is there
             return
-        con = connect()
+        con = _engine()
         with writing(self.folder / ".segue", con) as draft:
             for name, table in tables.items():
                 pq.write_table(table, self.folder / f"{name}.parquet")
@@ -202,7 +209,6 @@ class Shop:
                     "report": REPORT,
                 },
             )
-        con.disconnect()
         self._built = tables
 
     def _consents(self) -> pa.Table:
