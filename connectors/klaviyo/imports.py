@@ -16,6 +16,16 @@ from .payload import import_job, place_of, refusal, rejected
 
 _PROFILE_BYTES: Final = 100_000
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
+_LOST: Final = Outcome(
+    status=OutcomeStatus.UNKNOWN,
+    code="job_lost",
+    reason="Klaviyo ended the import before it was done, or does not know it any more.",
+)
+_UNCLEAR: Final = Outcome(
+    status=OutcomeStatus.UNKNOWN,
+    code="job_unclear",
+    reason="Klaviyo refused some contacts of the import, and does not say which.",
+)
 _ENVELOPE: Final = len(orjson.dumps({"data": import_job([])}))
 
 
@@ -55,23 +65,19 @@ class Imports:
         """Say what became of a job's changes, in the order of its request. `found` gives ids by address, by key.
 
         Whoever was merged meanwhile is told by the new id and comes again; so does everybody of a job that was cancelled,
-        or that is over for a week.
+        that is over for a week, or that failed for more contacts than its errors point at.
         """
         told = self._told(job)
         status, count = told.get("status"), told.get("total_count")
         if status in {"queued", "processing"}:
             return [Outcome(status=OutcomeStatus.ACCEPTED, job=job)] * len(changes)
         if status != "complete" or count not in {None, len(changes)}:
-            lost = Outcome(
-                status=OutcomeStatus.UNKNOWN,
-                code="job_lost",
-                reason="Klaviyo ended the import before it was done, or does not know it any more.",
-            )
-            return [lost] * len(changes)
-        outcomes = [_APPLIED] * len(changes)
-        if told.get("failed_count"):
-            self._read_errors(job, outcomes)
-            self._look_again(changes, outcomes, found)
+            return [_LOST] * len(changes)
+        failed = told.get("failed_count") or 0
+        refused = self._refused(job, len(changes)) if failed else {}
+        others = _APPLIED if len(refused) >= failed else _UNCLEAR
+        outcomes = [refused.get(place, others) for place in range(len(changes))]
+        self._look_again(changes, outcomes, found)
         return outcomes
 
     def _told(self, job: str) -> Mapping[str, Any]:
@@ -85,13 +91,15 @@ class Imports:
         attributes: Mapping[str, Any] = found["attributes"]
         return attributes
 
-    def _read_errors(self, job: str, outcomes: list[Outcome]) -> None:
+    def _refused(self, job: str, count: int) -> dict[int, Outcome]:
+        """Say what Klaviyo refused, by the place in the request; an error that points at no place is left out."""
         path = f"/profile-bulk-import-jobs/{job}/import-errors"
-        for page, _ in self._api.pages("import-errors", path, {"page[size]": "100"}):
-            for error in page["data"]:
-                place = place_of(error["attributes"], len(outcomes))
-                if place is not None:
-                    outcomes[place] = refusal(error["attributes"])
+        pages = self._api.pages("import-errors", path, {"page[size]": "100"})
+        errors = [each["attributes"] for page, _ in pages for each in page["data"]]
+        places = [place_of(error, count) for error in errors]
+        return {
+            place: refusal(error) for place, error in zip(places, errors, strict=True) if place is not None
+        }
 
     def _look_again(
         self,

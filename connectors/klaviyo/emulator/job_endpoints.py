@@ -95,7 +95,9 @@ class JobEndpoints:
                     "code": error.code,
                     "title": error.title,
                     "detail": error.detail,
-                    "source": {"pointer": f"{at}/{number}{error.pointer}"},
+                    "source": {"pointer": f"{at}/{number}{error.pointer}"}
+                    if account.settings.pointers
+                    else {},
                     "original_payload": item,
                 }
             )

@@ -13,7 +13,7 @@ class Settings(EmulatorSettings):
     * Subscribing takes effect after `consent_seconds`; so does unsubscribing, but at the worst it does at once, and is
       overtaken by a subscription that was accepted before it. Merges, deletions and events take `async_seconds`.
     * A job takes `job_seconds`; with 0 it moves on one state each second, and each time it is looked at.
-      While `cancel_jobs` is on, jobs end as cancelled, half done.
+      While `cancel_jobs` is on, jobs end as cancelled, half done; without `pointers` their errors name nobody.
     * `limits` switches the limits of each endpoint. How many lists an account can have, `max_lists`, is hearsay.
     * Webhooks exist with `advanced_kdp` alone. They are delivered to `deliver_to` instead of their URL's own host, where
       it is set, for a local receiver has no public https; their header's time is `webhook_skew_seconds` off, as was seen.
@@ -26,6 +26,7 @@ class Settings(EmulatorSettings):
     async_seconds: float = 1.0
     job_seconds: float = 0.0
     cancel_jobs: bool = False
+    pointers: bool = True
     limits: bool = True
     max_lists: int = 1000
     advanced_kdp: bool = False

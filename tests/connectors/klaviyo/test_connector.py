@@ -165,6 +165,13 @@ def test_what_a_job_refuses_is_told_of_the_contact_that_it_points_at(account: Ac
     assert gone.address not in {each.address for each in account.emulator.people()}
 
 
+def test_who_a_job_may_have_refused_is_never_taken_for_written(account: Account) -> None:
+    account.sandbox.settings(pointers=False)
+    updates = account.people_made(30, fields={"sg_text": "x"})
+    account.act(PersonAct.ERASE, 7)
+    assert {outcome.code for outcome in account.done(*updates)} == {"job_unclear"}
+
+
 def test_a_request_holds_no_more_than_klaviyo_takes_and_the_rest_comes_again(account: Account) -> None:
     updates = account.people_made(60, fields={"sg_text": "x" * 90_000})
     outcomes = account.write(*updates)
