@@ -258,12 +258,18 @@ class Shop:
         with ExitStack() as stack:
             return jobs.apply(self.job(stack), plan_id, lambda *_: None, override=override, canary=canary)
 
-    def run(self, *, rebuild: bool = True, override: bool = True) -> Report:
+    def run(
+        self, *, rebuild: bool = True, override: bool = True, clock: Callable[[], datetime] = utc_now
+    ) -> Report:
         """Build and run, as a schedule does."""
         if rebuild:
             self.build()
         with ExitStack() as stack:
-            return jobs.run(self.job(stack), lambda *_: None, override=override)
+            return jobs.run(self.job(stack, clock), lambda *_: None, override=override)
+
+    def run_much_later(self, *, rebuild: bool = True) -> Report:
+        """Run when nobody waits any longer for whom an ESP may have accepted to make."""
+        return self.run(rebuild=rebuild, clock=lambda: utc_now() + timedelta(hours=7))
 
     def people(self) -> Mapping[str, Person]:
         """Everybody at the ESP who is not archived, by address, behind Segue's back."""

@@ -321,10 +321,13 @@ class _Office:
                 self.error = self.error or error
 
     def _fit(self, operation: Operation, delivery: Delivery) -> None:
-        """Claim about as many as a request has room for: who has none goes back to the outbox, and comes again."""
-        count = len(delivery.settlements)
-        left = sum(each.outcome.status is OutcomeStatus.UNSENT for each in delivery.settlements)
-        if left:
+        """Claim about as many as a request has room for: who has none goes back to the outbox, and comes again.
+
+        Where one was refused with the whole request, the others found no room for that reason alone.
+        """
+        count, told = len(delivery.settlements), [each.outcome.status for each in delivery.settlements]
+        left = told.count(OutcomeStatus.UNSENT)
+        if left and OutcomeStatus.REJECTED not in told:
             self.sizes[operation] = max(1, int((count - left) * _ROOM))
         elif count == self.sizes[operation]:
             self.sizes[operation] = min(self.capabilities.batch_sizes[operation], 2 * count)

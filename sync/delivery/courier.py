@@ -227,8 +227,17 @@ class Courier:
         if changes:
             operation = changes[0].operation
             with urgent() if operation is Operation.OPT_OUT else nullcontext():
-                outcomes = self._connector.write(operation, changes)
-                outcomes = self.polling.note([each.row for each in sent], outcomes)
+                carried = [each.row for each in sent]
+                announced = self.polling.announce(carried)
+                try:
+                    outcomes = self._connector.write(operation, changes)
+                except OutcomeUnknownError:
+                    if not announced:
+                        raise
+                    outcomes = [Outcome(status=OutcomeStatus.ACCEPTED)] * len(
+                        changes
+                    )  # whoever it took shows
+                outcomes = self.polling.note(carried, outcomes, announced)
                 outcomes = self.polling.ended(changes, outcomes)
         if len(outcomes) != len(changes):
             raise DestinationError(

@@ -29,7 +29,6 @@ from .polling import Polling, is_job, is_lost
 
 _ROWS: Final = 500
 _PATIENCE: Final = 120.0  # seconds to wait for jobs of earlier runs
-_GLANCE: Final = 0.001  # seconds: asked once
 
 
 def settle_doubts(
@@ -65,21 +64,28 @@ def settle_doubts(
 
 
 def collect_jobs(
-    connector: Connector, store: Store, lease: Lease, *, people: People, now: datetime, run_id: str
+    connector: Connector,
+    store: Store,
+    lease: Lease,
+    *,
+    people: People,
+    now: datetime,
+    run_id: str,
+    patience: float | None = None,
 ) -> int:
     """Ask after the jobs that took what an earlier run sent, and store what became of it; give how many are still at work.
 
-    Who was accepted without a job and is not shown yet stays noted, and keeps nobody else waiting.
+    They are waited for in `patience` seconds, all together, two minutes unless given; in 0 each is asked once. Who was accepted without a job and is not shown yet stays noted, and keeps nobody else waiting.
     """
-    still, began = 0, monotonic()
+    still, until = 0, monotonic() + (_PATIENCE if patience is None else patience)
     polling = Polling(connector, store, lambda: now)
     meaning = Meaning(connector, store, lease.destination, lambda: now)
     for job, rows in store.outbox.in_jobs(lease).items():
         told = [row.said() for row in rows]
         changes = [row.change(said) for row, said in zip(rows, told, strict=True)]
         taken = Outcome(status=OutcomeStatus.ACCEPTED, job=job)
-        left = _PATIENCE - (monotonic() - began) if is_job(job) else 0.0
-        outcomes = polling.ended(changes, [taken] * len(changes), within=max(left, _GLANCE))
+        left = until - monotonic() if is_job(job) else 0.0
+        outcomes = polling.ended(changes, [taken] * len(changes), within=max(left, 0.0))
         if is_job(job) and any(outcome.job for outcome in outcomes):
             still += 1
             continue

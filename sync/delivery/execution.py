@@ -107,10 +107,11 @@ class Execution:
         """Send what an earlier run began of a plan, then what is chosen of it; all of it makes it applied."""
         stored = self.store.plans.get(plan.plan_id)
         status = stored.status if stored else PlanStatus.PLANNED
-        if still := self._jobs_at_work():
+        if self._jobs_at_work(patience=0.0):
             if status is PlanStatus.PLANNED:
                 enqueue(plan, self.store, chosen=lambda _: False, part=True)
             self._deliver(plan, lambda tally: frozenset(permitted(tally)) & _OPT_OUTS)
+        if still := self._jobs_at_work():
             raise RetryableError(
                 f"{self.connector.label} is still at work on {still} jobs of an earlier run, and nothing but opt-outs was"
                 " sent meanwhile. The next run goes on when they are done."
@@ -142,7 +143,7 @@ class Execution:
             permitted=permitted,
         )
 
-    def _jobs_at_work(self) -> int:
+    def _jobs_at_work(self, **patience: float) -> int:
         """Give how many jobs of earlier runs are open: no contact may be in two at a time."""
         return collect_jobs(
             self.connector,
@@ -151,6 +152,7 @@ class Execution:
             people=self.people,
             now=self.clock(),
             run_id=self.report.run_id,
+            **patience,
         )
 
     def _drop_begun(self, plan: Plan) -> None:

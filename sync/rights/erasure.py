@@ -26,6 +26,7 @@ from ...core import forgetting
 from ...core.config import Project
 from ...core.consent import ConsentAct, ConsentEntry
 from ...core.errors import DestinationError, SegueError, StoreError
+from ...core.model import Operation
 from ...core.snapshot import history
 from ..ledger.desk import normal
 from ..opening import open_connector
@@ -175,10 +176,13 @@ def _at_destination(project: Project, store: Store, subject: Subject, name: str)
 
 
 def _may_arrive(connector: Connector, store: Store, subject: Subject, name: str) -> bool:
-    """Whether somebody is not there yet whom an ESP that works things off later may still make."""
-    if connector.capabilities.jobs is None or any(connector.read(subject.addresses)):
+    """Whether an ESP that works things off later may still make somebody at an address where nobody is yet."""
+    if connector.capabilities.jobs is None:
         return False
-    return bool(store.outbox.arrivals_at(name, subject.address_keys(store.keys)))
+    found = zip(subject.addresses, connector.read(subject.addresses), strict=True)
+    empty = [store.keys.address_key(address) for address, contact in found if contact is None]
+    arrivals = store.outbox.arrivals_at(name, empty) if empty else []
+    return any(row.operation is Operation.CREATE for row in arrivals)
 
 
 def _asked(connector: Connector, subject: Subject) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""An ESP that works things off later: jobs whose handles outlive a kill, one job a contact, opt-outs that wait for none.
+"""An ESP that works things off later: jobs whose handles outlive a kill, one job a contact, opt-outs that hardly wait.
 
 Seen at Klaviyo, whose clock these tests hold still where a job is to stay at work.
 """
@@ -23,7 +23,7 @@ from segue.core.config import load_project
 from segue.core.consent import ConsentAct, ConsentEntry, ConsentState
 from segue.core.errors import AuthenticationError, DestinationError, RetryableError
 from segue.core.model import Operation
-from segue.sync.delivery import doubt, polling
+from segue.sync.delivery import doubt
 from segue.sync.delivery.polling import Polling
 from segue.sync.jobs import utc_now
 from segue.sync.rights import erasure
@@ -250,73 +250,6 @@ def test_who_is_erased_some_time_after_it_was_asked_is_waited_for_and_proved_gon
     (answer,) = done.receipt["steps"]["newsletter"]["answers"]
     assert answer == {"was_there": True, "answer": "202", "is_gone": True}
     assert ADDRESS not in shop.people()
-
-
-def accepted_and_not_shown(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run while Klaviyo takes an hour to subscribe anybody."""
-    shop.sandbox.settings(consent_seconds=3600.0)
-    monkeypatch.setattr(polling, "_PATIENCE_READING", 0.2)
-    shop.run()
-    assert ADDRESS not in shop.people()
-
-
-def subscriptions(shop: Shop) -> int:
-    return int(shop.sandbox.emulator.traffic.by_endpoint[SUBSCRIBE])
-
-
-def test_who_was_accepted_is_not_sent_again_and_who_leaves_meanwhile_stays_out(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.stock(2)
-    accepted_and_not_shown(shop, monkeypatch)
-    shop.run()  # as after a kill: another run
-    assert subscriptions(shop) == 1
-    shop.sandbox.emulator.clock.advance(timedelta(hours=1, minutes=1))
-    shop.sandbox.emulator.act(PersonAct.UNSUBSCRIBE, audience="", address=ADDRESS)
-    shop.sandbox.emulator.clock.advance(timedelta(minutes=1))
-    assert shop.run().exit_code == 0
-    states = {address: person.state for address, person in shop.people().items()}
-    assert states == {ADDRESS: ConsentState.UNSUBSCRIBED, "c00001@shop.example": ConsentState.SUBSCRIBED}
-    assert subscriptions(shop) == 1
-    assert shop.run().writes == 0
-
-
-def test_who_was_accepted_and_never_shown_is_sent_again_after_hours(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.stock(1)
-    accepted_and_not_shown(shop, monkeypatch)
-    shop.sandbox.settings(consent_seconds=0.05)
-    monkeypatch.setattr(polling, "_LOST_AFTER", timedelta())
-    monkeypatch.setattr(polling, "_PATIENCE_READING", 60.0)
-    assert shop.run().exit_code == 0
-    assert subscriptions(shop) == 2
-    assert shop.people()[ADDRESS].state is ConsentState.SUBSCRIBED
-
-
-def test_an_opt_out_waits_for_whom_the_esp_is_just_making(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.stock(1)
-    accepted_and_not_shown(shop, monkeypatch)
-    with ExitStack() as stack:
-        left_elsewhere(shop.job(stack))
-    shop.run(rebuild=False)
-    shop.sandbox.settings(consent_seconds=0.05)
-    shop.sandbox.emulator.clock.advance(timedelta(hours=1, minutes=1))
-    shop.run(rebuild=False)
-    assert shop.people()[ADDRESS].state is ConsentState.UNSUBSCRIBED
-
-
-def test_nobody_is_proved_gone_whom_the_esp_is_just_making(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.stock(1)
-    accepted_and_not_shown(shop, monkeypatch)
-    project = load_project(shop.folder)
-    with Store.of(project) as store:
-        begun = erasure.erase(project, store, whom(project, store, ADDRESS), who="the officer")
-        assert begun.finished_at is None
 
 
 def test_what_a_cancelled_job_gives_back_goes_before_the_move_of_its_contacts(shop: Shop) -> None:
