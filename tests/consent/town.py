@@ -423,6 +423,7 @@ class Town:
     def settle(self) -> None:
         """Run until all is known everywhere, twice where somebody is missed, and tell who is missed still."""
         first, second = DESTINATIONS
+        self.tick(seconds=7 * 3600)  # nobody waits any longer for whom an ESP may have accepted
         self.run(first)
         late = [word for word in self.truth.words if word.where == second and not (word.known or word.agrees)]
         self.run(second)
