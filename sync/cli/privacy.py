@@ -12,6 +12,7 @@ import typer
 
 from .app import AsJson, ProjectFolder, app
 from .output import Output
+from .sync import opened
 
 if TYPE_CHECKING:
     from ...core.config import Project
@@ -59,6 +60,8 @@ def forget(
                 raise ConfigError(f"There is no erasure {receipt}.")
             _end(output, loaded, [found])
             return
+        if yes and who is not None:
+            _look(output, project, loaded)
         unfinished = erasure.resume_all(loaded, store) if resume or yes else []
         if who is None:
             if not unfinished:
@@ -70,6 +73,22 @@ def forget(
             _show(output, loaded, store, erasure.outlook(loaded, store, subject))
             return
         _end(output, loaded, [*unfinished, erasure.erase(loaded, store, subject, who=somebody())])
+
+
+def _look(output: Output, folder: Path, loaded: "Project") -> None:
+    """Ask each account what changed since the last pull: a person is erased at the addresses that are known."""
+    from ...core.errors import SegueError
+    from ..jobs import pull
+
+    for name in loaded.destinations:
+        try:
+            with opened(folder, name) as job, output.progress(f"pull {name}") as progress:
+                pull(job, progress)
+        except SegueError as error:
+            output.say(
+                f"{name}: whoever took another address there since the last pull is not known by it. {error.message}",
+                style="yellow",
+            )
 
 
 def _show(output: Output, loaded: "Project", store: "Store", found: dict[str, Any]) -> None:

@@ -105,6 +105,17 @@ def test_who_is_erased_is_gone_everywhere_and_does_not_come_back(
     assert profiles(shop) == {"ada", "bob", "eve"}
 
 
+def test_who_took_another_address_at_an_account_is_erased_there_too(shop: FilesShop, second: Sandbox) -> None:
+    shop.stock(["ada", "bob"])
+    for _ in range(2):  # the second one learns by what the account knows them, whatever their address
+        assert shop.segue("segue run").returncode == 0
+    moved = {"email_address": "ada.new@myshop.example"}
+    second.sdk().lists.update_list_member(second.audience, "ada@myshop.example", moved)
+    done = shop.segue("segue forget ada --yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert there(second) == {"bob"}
+
+
 def test_a_person_gets_all_that_is_held_of_them_and_of_nobody_else(shop: FilesShop) -> None:
     shop.stock(["ada", "bob"])
     assert shop.segue("segue run").returncode == 0
