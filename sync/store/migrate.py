@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 
 from ...core.errors import StoreError
 
@@ -28,11 +29,13 @@ def upgrade(connection: sa.Connection, label: str) -> None:
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    present = set(MigrationContext.configure(connection).get_current_heads())
-    if present - known:
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        present = MigrationContext.configure(connection).get_current_heads()
         raise StoreError(
-            f"{label}: it was written by a newer Segue (schema {', '.join(sorted(present - known))}). "
+            f"{label}: it was written by a newer Segue (schema {', '.join(present)}). "
             "Update Segue, or restore the store's backup from before the update."
-        )
-    command.upgrade(config, "head")
+        ) from None
