@@ -32,7 +32,7 @@ from ..store.settlement import Settlement
 from ..store.store import Store
 from ..telemetry.tracing import span
 from .courier import Courier, Delivery
-from .meaning import NEXT_RUN
+from .meaning import NEXT_RUN, named
 
 _LOG = structlog.get_logger(__name__)
 
@@ -276,6 +276,8 @@ class _Office:
                 now=self.clock(),
                 run_id=self.run_id,
             )
+        if names := named(settlements):
+            self.store.pulled.name(self.lease.destination, names)
         self.store.settlements.settle(self.lease, self.run_id, self._afresh(settlements))
         soon = self.clock() + NEXT_RUN / 2
         for operation, delivery in home:

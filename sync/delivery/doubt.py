@@ -24,7 +24,7 @@ from ..inbound.observing import People, observe
 from ..store.leases import Lease
 from ..store.outbox_row import OutboxRow
 from ..store.store import Store
-from .meaning import Carried, Meaning
+from .meaning import Carried, Meaning, named
 from .polling import Polling, is_job, is_lost
 
 _ROWS: Final = 500
@@ -99,6 +99,7 @@ def collect_jobs(
         ]
         settlements = meaning.settlements(carried, outcomes)
         ended = [each for each in settlements if not each.outcome.job]
+        store.pulled.name(lease.destination, named(ended))
         store.settlements.settle(lease, run_id, ended)
         store.outbox.hasten(lease.destination, {each.row.address_key for each in ended})
     return still
@@ -139,6 +140,7 @@ def _moved(
         seen = [contact for contact in (before, after) if contact is not None]
         if before is None and after is not None:
             moved.add(row.id)
+            store.pulled.name(destination, {after.name: row.address_key})
             if after.state in MAILABLE:  # as in `courier`
                 store.destinations.record_moved(destination, row.contact_key, row.address_key, after)
             else:  # as in `apply`

@@ -26,6 +26,8 @@ _LONGEST_WAIT = 30.0
 _ARRIVING: Final = "The ESP accepted to make this contact and does not show it yet; asked again later."
 _PUT_OFF: Final = frozenset({OutcomeStatus.UNSENT, OutcomeStatus.DEFERRED})
 _THERE: Final = frozenset({OutcomeStatus.EXISTS, OutcomeStatus.MADE})
+_ARRIVED: Final = _THERE | {OutcomeStatus.APPLIED}
+_ARRIVES: Final = frozenset({Operation.CREATE, Operation.READDRESS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,7 @@ class Meaning:
                         state, stated_at = outcome.seen.state, outcome.seen.opted_in_at
                     # What they said before they moved is no word of who has the new address.
                     if state in MAILABLE:
-                        outcome = replace(outcome, seen=None)
+                        outcome = replace(outcome, seen=None, record_id=name_of(outcome))
                 baseline = change.confirmed_on(before)
                 # Another contact's baseline of this address is true no longer; one that has a tag to lose waits for it.
                 ended = (
@@ -151,3 +153,22 @@ class Meaning:
                     vacated=vacated,
                     ended=tuple(ended),
                 )
+
+
+def named(settlements: Sequence[Settlement]) -> dict[str, int]:
+    """Give the ESP's own names of contacts that we made or moved, with the keys of their addresses.
+
+    Whoever takes another address there before the next pull is known by them.
+    """
+    return {
+        name: each.row.address_key
+        for each in settlements
+        if each.row.operation in _ARRIVES
+        and each.outcome.status in _ARRIVED
+        and (name := name_of(each.outcome))
+    }
+
+
+def name_of(outcome: Outcome) -> str:
+    """Give the ESP's own name of a contact, "" where an answer tells none."""
+    return outcome.record_id or (outcome.seen.name if outcome.seen else "")

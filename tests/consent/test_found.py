@@ -8,11 +8,12 @@ import pytest
 
 from segue.connectors.faults import FaultKind
 
-from .happenings import HERE, Act, Doing, Failure, Meanwhile, Moment
+from .happenings import HERE, Act, Batch, Doing, Failure, Meanwhile, Moment
 from .town import DESTINATIONS, Town
 
 DESTINATION = DESTINATIONS[0]
 LOST = Failure(kind=FaultKind.LOST_ANSWER, count=1)
+RESET = Failure(kind=FaultKind.RESET, count=1, batch=Batch.MOVE)
 
 
 @pytest.fixture(params=["adversarial", "permissive"])
@@ -34,6 +35,21 @@ def test_who_changes_their_address_there_before_we_looked_and_withdraws_is_opted
     town.run(DESTINATION)
     town.do(Doing(person="ann", destination=DESTINATION, act=Act.MOVE))
     town.withdraws("ann", {})
+    town.run(DESTINATION)
+    town.run(DESTINATION)
+    assert not town.watchman.wrong, town.watchman.wrong
+
+
+@pytest.mark.parametrize("failures", [[], [RESET]])
+def test_who_changes_their_address_there_right_after_we_moved_them_is_made_at_no_other(
+    town: Town, failures: Sequence[Failure]
+) -> None:
+    town.run(DESTINATION)
+    town.run(DESTINATION)
+    town.moves("ann", "spare@shop.example")
+    town.run(DESTINATION, failures=failures)
+    town.do(Doing(person="ann", destination=DESTINATION, act=Act.MOVE))
+    town.shop.customers["ann"].spent = 20.0
     town.run(DESTINATION)
     town.run(DESTINATION)
     assert not town.watchman.wrong, town.watchman.wrong
