@@ -99,6 +99,10 @@ class Api:
         path = f"/api{path}"
         return self.transport.request(method, path, json={"data": data}, retry=retry, lane=lane).body
 
+    def unsubscribe(self, job: Any) -> None:
+        """Send a job that unsubscribes people."""
+        self.send("POST", "unsubscribe", "/profile-subscription-bulk-delete-jobs", job)
+
     def delete(self, lane: str, path: str) -> None:
         """Delete what a path names."""
         self.transport.request("DELETE", f"/api{path}", lane=lane)

@@ -11,8 +11,7 @@ The loser was to import by address: an import is worked off later, and would mak
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 from ...core.consent import ConsentState
 from ...core.errors import ConsentError
@@ -36,40 +35,32 @@ from ..patience import Patience
 from ..transport import RefusedRequestError, Transport
 from ..verdicts import Dialect
 from ..webhooks import InstalledWebhook
-from .api import DIALECT, Api, error_of, lanes, rate_limits
-from .events import left_since, opens_and_clicks
-from .imports import Imports
+from .api import DIALECT, Api, lanes, rate_limits
+from .events import opens_and_clicks
 from .installed import Hooks
+from .moves import Moves
 from .payload import (
     ATTRIBUTES,
     LEFT,
-    REMEDIES,
     SUBSCRIBED,
     deletion_job,
-    place_of,
-    properties_of,
-    refusal,
-    rejected,
     subscription_job,
     text_of,
     unsubscription_job,
-    update,
     value_of,
 )
 from .profiles import Profiles
+from .refusals import REMEDIES, rejected, without
 from .settings import LARGEST_BATCH, Settings
 from .tags import ListTags, PropertyTags, Tags
+from .updates import Updates
 from .webhooks import KlaviyoWebhooks
 
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
 _UNCHANGED: Final = Outcome(status=OutcomeStatus.UNCHANGED)
 _ACCEPTED: Final = Outcome(status=OutcomeStatus.ACCEPTED)
-_UNSENT: Final = Outcome(status=OutcomeStatus.UNSENT)
-_NOT_SHOWN: Final = Outcome(
-    status=OutcomeStatus.UNKNOWN, code="not_read_back", reason="Klaviyo does not show the move yet."
-)
 _IMPORTED: Final = frozenset({Operation.UPDATE, Operation.UNTAG})
-_REQUEST_BYTES: Final = 5_000_000
+_JOBS: Final = Jobs(operations=_IMPORTED, singly=10, request_bytes=5_000_000)
 
 
 class Klaviyo(Connector):
@@ -105,7 +96,7 @@ class Klaviyo(Connector):
             Operation.CREATE: Reads(requests=2, contacts=100),
             Operation.READDRESS: Reads(requests=3),
         },
-        jobs=Jobs(operations=_IMPORTED, singly=10, request_bytes=_REQUEST_BYTES),
+        jobs=_JOBS,
         field_syntax="{{{{ person|lookup:'{tag}' }}}}",
     )
     webhooks = KlaviyoWebhooks()
@@ -124,10 +115,10 @@ class Klaviyo(Connector):
         self._list = settings.list_id
         self._api = Api(transport)
         self._profiles = Profiles(self._api)
-        self._imports = Imports(self._api, _REQUEST_BYTES)
         self._hooks = Hooks(self._api)
-        self._lists = settings.tags == "lists"
-        self._tags: Tags = ListTags(self._api) if self._lists else PropertyTags()
+        tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags()
+        self._updates = Updates(self._api, self._profiles, tags, _JOBS)
+        self._moves = Moves(self._api, self._profiles, tags)
         self._types: Mapping[str, FieldType] = {}
 
     @classmethod
@@ -143,7 +134,7 @@ class Klaviyo(Connector):
             },
             rate_limits=read.rate_limits or can.rate_limits,
             tags_as_one=read.tags == "property",
-            jobs=can.jobs and replace(can.jobs, first_poll=first, longest_poll=max(first, 30.0)),
+            jobs=replace(_JOBS, first_poll=first, longest_poll=max(first, 30.0)),
         )
         transport = Transport(
             read.base_url,
@@ -178,7 +169,7 @@ class Klaviyo(Connector):
         """Do nothing: properties appear with their first value."""
 
     def write(self, operation: Operation, changes: Sequence[Change]) -> list[Outcome]:
-        """Send one batch, in one request where there is a job for it. An outcome's code is one of `payload.REASONS`."""
+        """Send one batch, in one request where there is a job for it. An outcome's code is one of `refusals.REASONS`."""
         guard(operation, changes, self.capabilities)
         if not changes:
             return []
@@ -186,16 +177,16 @@ class Klaviyo(Connector):
             case Operation.CREATE:
                 return self._create(changes)
             case Operation.UPDATE | Operation.UNTAG:
-                return self._update(changes)
+                return self._updates.write(changes, self._types)
             case Operation.READDRESS:
-                return [self._readdress(change) for change in changes]
+                return [self._moves.write(change, self._types) for change in changes]
             case Operation.OPT_OUT:
                 return self._opt_out(changes)
 
     def poll(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
         """Ask after an import; or read those who were subscribed or unsubscribed, which no job tells of."""
         if job:
-            return self._imports.ended(job, changes, self._profiles.looked_up)
+            return self._updates.ended(job, changes)
         found = self._profiles.of(changes)
         return [self._shown(change, found.get(change.address.lower())) for change in changes]
 
@@ -248,7 +239,7 @@ class Klaviyo(Connector):
                     "POST", "subscribe", "/profile-subscription-bulk-create-jobs", job, retry=False
                 )
             except RefusedRequestError as refused:
-                told = _without(new, refused)
+                told = without(len(new), refused)
                 outcomes |= {change.contact_key: outcome for change, outcome in zip(new, told, strict=True)}
         return [outcomes[change.contact_key] for change in changes]
 
@@ -274,113 +265,15 @@ class Klaviyo(Connector):
         )
         return made if change.fields or change.tags else replace(made, status=OutcomeStatus.APPLIED)
 
-    def _update(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Write a few profiles one by one, and many by a job."""
-        ids = self._profiles.ids(changes)
-        known = [change for change in changes if change.contact_key in ids]
-        gone = _UNCHANGED if changes[0].operation is Operation.UNTAG else rejected("vanished")
-        outcomes = dict.fromkeys((change.contact_key for change in changes), gone)
-        self._tags.carry([(change, ids[change.contact_key]) for change in known])
-        jobs = self.capabilities.jobs
-        done = [change for change in known if self._lists and not change.fields]
-        written = [change for change in known if change.fields or not self._lists]
-        outcomes |= dict.fromkeys((change.contact_key for change in done), _APPLIED)
-        if jobs is not None and len(written) > jobs.singly and all(map(self._is_whole, written)):
-            told = self._imported(written, ids)
-        else:
-            told = [self._patched(change, ids[change.contact_key], gone) for change in written]
-        outcomes |= {change.contact_key: outcome for change, outcome in zip(written, told, strict=True)}
-        return [outcomes[change.contact_key] for change in changes]
-
-    def _is_whole(self, change: Change) -> bool:
-        """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
-        return self._lists or not change.tags or change.tags_held is not None
-
-    def _imported(self, changes: Sequence[Change], ids: Mapping[int, str]) -> list[Outcome]:
-        """Give as many to a job as there is room for."""
-        profiles = [
-            update(ids[change.contact_key], {**self._properties(change), **self._tags.as_value(change)})
-            for change in changes
-        ]
-        try:
-            return self._imports.begin(profiles)
-        except RefusedRequestError as refused:
-            return _without(changes, refused)
-
-    def _patched(self, change: Change, record_id: str, gone: Outcome) -> Outcome:
-        patch = self._tags.as_patch(change)
-        for name in chain([record_id], self._moved_to(change, record_id)):
-            try:
-                profile = update(name, self._properties(change), patch)
-                self._api.send("PATCH", "profile", f"/profiles/{name}", profile)
-            except RefusedRequestError as refused:
-                if (outcome := refusal(error_of(refused.body))).code != "vanished":
-                    return outcome
-            else:
-                return replace(_APPLIED, record_id=name)
-        return gone
-
-    def _moved_to(self, change: Change, record_id: str) -> Iterator[str]:
-        """Give the id that a contact has now: it may have changed with a merge since it was told."""
-        contact = self._profiles.find(change.address)
-        if contact is not None and contact.record_id != record_id:
-            yield contact.record_id
-
-    def _readdress(self, change: Change) -> Outcome:
-        if change.previous_address is None:
-            raise ValueError("a readdress without a previous address")
-        before, after = self.read([change.previous_address, change.address])
-        if before is not None and before.state in LEFT:
-            return rejected("left", seen=before)
-        # An attempt whose answer was lost, a moment ago or in an earlier run, may have moved it.
-        there = before or after
-        if there is None:
-            return rejected("vanished")
-        profile = update(there.record_id, self._properties(change), self._tags.as_patch(change))
-        profile["attributes"]["email"] = change.address
-        try:
-            self._api.send("PATCH", "profile", f"/profiles/{there.record_id}", profile)
-        except RefusedRequestError as refused:
-            return refusal(error_of(refused.body))
-        moved = self._profiles.find(change.address)
-        if moved is None:
-            return _NOT_SHOWN
-        if before and before.changed_at and left_since(self._api, there.record_id, before.changed_at):
-            # They left while they moved, and what they said stays with the address behind them.
-            self._unsubscribe([change.address])
-            left = replace(moved, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
-            return rejected("left", seen=left)
-        self._tags.carry([(change, there.record_id)])
-        return replace(_APPLIED, seen=moved, record_id=moved.record_id)
-
     def _opt_out(self, changes: Sequence[Change]) -> list[Outcome]:
         """Unsubscribe from everything whoever is there and has not left."""
         there = self._profiles.of(changes)
         staying = {name for name, contact in there.items() if contact.state not in LEFT}
         if leaving := [change.address for change in changes if change.address.lower() in staying]:
-            self._unsubscribe(leaving)
+            self._api.unsubscribe(unsubscription_job(leaving))
         return [
             _ACCEPTED
             if change.address.lower() in staying
             else replace(_UNCHANGED, seen=there.get(change.address.lower()))
             for change in changes
         ]
-
-    def _unsubscribe(self, addresses: Sequence[str]) -> None:
-        job = unsubscription_job(addresses)
-        self._api.send("POST", "unsubscribe", "/profile-subscription-bulk-delete-jobs", job)
-
-    def _properties(self, change: Change) -> dict[str, Any]:
-        return properties_of(change, self._types)
-
-
-def _without(changes: Sequence[Change], refused: RefusedRequestError) -> list[Outcome]:
-    """Refuse the one contact that a request was refused for as a whole; the others come again without it.
-
-    Raises the refusal where it points at none.
-    """
-    error = error_of(refused.body)
-    place = place_of(error, len(changes))
-    if place is None:
-        raise refused
-    return [refusal(error) if number == place else _UNSENT for number in range(len(changes))]

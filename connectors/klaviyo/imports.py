@@ -12,7 +12,8 @@ import orjson
 from ...core.model import Change, Operation, Outcome, OutcomeStatus
 from ..transport import RefusedRequestError
 from .api import Api
-from .payload import import_job, place_of, refusal, rejected
+from .payload import import_job
+from .refusals import place_of, refusal, rejected
 
 _PROFILE_BYTES: Final = 100_000
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)

@@ -7,7 +7,7 @@ puts all profiles of the job onto them: one job for each combination of tags.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ...core.model import Change, Operation
 from ..transport import RefusedRequestError
@@ -19,6 +19,8 @@ _MEMBERS: Final = 1_000  # profile ids of one request
 
 class Tags(ABC):
     """Says what of a change's tags belongs into the profile, and carries out the rest. Profiles are named by their ids."""
+
+    apart: ClassVar[bool]  # whether no tag is a part of the profile
 
     @abstractmethod
     def as_value(self, change: Change) -> Mapping[str, Any]:
@@ -35,6 +37,8 @@ class Tags(ABC):
 
 class PropertyTags(Tags):
     """Tags as values of the list property `segue_tags`."""
+
+    apart = False
 
     def as_value(self, change: Change) -> Mapping[str, Any]:
         """Give the whole list; nothing for a change of none."""
@@ -55,6 +59,8 @@ class PropertyTags(Tags):
 
 class ListTags(Tags):
     """Tags as lists of the same name; they are made when first needed. Being on one says nothing of consent."""
+
+    apart = True
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -10,6 +10,7 @@ import pytest
 from segue.connectors.emulator import PersonAct
 from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.klaviyo.connector import Klaviyo
+from segue.connectors.klaviyo.profiles import Profiles
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.consent import ConsentState
 from segue.core.errors import (
@@ -246,16 +247,16 @@ def test_who_leaves_in_the_moment_of_a_move_is_out_at_the_new_address(
 ) -> None:
     account.people_made(1)
     account.pass_time()
-    read = account.connector.read
+    read = Profiles.read
 
-    def left_meanwhile(addresses: Any) -> Any:
-        found = read(addresses)
+    def left_meanwhile(profiles: Profiles, addresses: Any) -> Any:
+        found = read(profiles, addresses)
         if len(addresses) == 2:
             account.pass_time()
             account.act(PersonAct.UNSUBSCRIBE, 0)
         return found
 
-    monkeypatch.setattr(account.connector, "read", left_meanwhile)
+    monkeypatch.setattr(Profiles, "read", left_meanwhile)
     move = change(Operation.READDRESS, 0, previous_address=address(0), address=address(5))
     (outcome,) = account.write(move)
     assert (outcome.status, outcome.code) == (OutcomeStatus.REJECTED, "left")

@@ -1,0 +1,59 @@
+"""Moving a profile to a new address. What its person refused stays with the old one, so that it is looked for here.
+
+Who is made and who is opted out is not decided here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from ...core.consent import ConsentState
+from ...core.model import Change, FieldType, Outcome, OutcomeStatus
+from ..transport import RefusedRequestError
+from .api import Api, error_of
+from .events import left_since
+from .payload import LEFT, properties_of, unsubscription_job, update
+from .profiles import Profiles
+from .refusals import refusal, rejected
+from .tags import Tags
+
+_NOT_SHOWN: Final = Outcome(
+    status=OutcomeStatus.UNKNOWN, code="not_read_back", reason="Klaviyo does not show the move yet."
+)
+
+
+class Moves:
+    """Gives profiles of one account new addresses."""
+
+    def __init__(self, api: Api, profiles: Profiles, tags: Tags) -> None:
+        self._api = api
+        self._profiles = profiles
+        self._tags = tags
+
+    def write(self, change: Change, types: Mapping[str, FieldType]) -> Outcome:
+        """Move one contact, unless it left, and write whatever else changed."""
+        if change.previous_address is None:
+            raise ValueError("a readdress without a previous address")
+        before, after = self._profiles.read([change.previous_address, change.address])
+        if before is not None and before.state in LEFT:
+            return rejected("left", seen=before)
+        # An attempt whose answer was lost, a moment ago or in an earlier run, may have moved it.
+        there = before or after
+        if there is None:
+            return rejected("vanished")
+        profile = update(there.record_id, properties_of(change, types), self._tags.as_patch(change))
+        profile["attributes"]["email"] = change.address
+        try:
+            self._api.send("PATCH", "profile", f"/profiles/{there.record_id}", profile)
+        except RefusedRequestError as refused:
+            return refusal(error_of(refused.body))
+        moved = self._profiles.find(change.address)
+        if moved is None:
+            return _NOT_SHOWN
+        if before and before.changed_at and left_since(self._api, there.record_id, before.changed_at):
+            # They left while they moved, and what they said stays with the address behind them.
+            self._api.unsubscribe(unsubscription_job([change.address]))
+            left = replace(moved, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
+            return rejected("left", seen=left)
+        self._tags.carry([(change, there.record_id)])
+        return Outcome(status=OutcomeStatus.APPLIED, seen=moved, record_id=moved.record_id)

@@ -1,0 +1,89 @@
+"""Writing to profiles that are there: a few one by one, many by a job; what is no part of a profile besides.
+
+A profile is named by its id alone, so that nobody can be made who could be mailed. No decision about consent is taken.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Final
+
+from ...core.model import Change, FieldType, Jobs, Operation, Outcome, OutcomeStatus
+from ..transport import RefusedRequestError
+from .api import Api, error_of
+from .imports import Imports
+from .payload import properties_of, update
+from .profiles import Profiles
+from .refusals import refusal, rejected, without
+from .tags import Tags
+
+_APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
+_UNCHANGED: Final = Outcome(status=OutcomeStatus.UNCHANGED)
+
+Types = Mapping[str, FieldType]
+
+
+class Updates:
+    """Writes fields and tags to the profiles of one account."""
+
+    def __init__(self, api: Api, profiles: Profiles, tags: Tags, jobs: Jobs) -> None:
+        self._api = api
+        self._profiles = profiles
+        self._tags = tags
+        self._singly = jobs.singly
+        self._imports = Imports(api, jobs.request_bytes)
+
+    def write(self, changes: Sequence[Change], types: Types) -> list[Outcome]:
+        """Write a few profiles one by one, and many by a job."""
+        ids = self._profiles.ids(changes)
+        known = [change for change in changes if change.contact_key in ids]
+        gone = _UNCHANGED if changes[0].operation is Operation.UNTAG else rejected("vanished")
+        outcomes = dict.fromkeys((change.contact_key for change in changes), gone)
+        self._tags.carry([(change, ids[change.contact_key]) for change in known])
+        done = [change for change in known if self._tags.apart and not change.fields]
+        written = [change for change in known if change.fields or not self._tags.apart]
+        outcomes |= dict.fromkeys((change.contact_key for change in done), _APPLIED)
+        if len(written) > self._singly and all(map(self._is_whole, written)):
+            told = self._imported(written, ids, types)
+        else:
+            told = [self._patched(change, ids[change.contact_key], gone, types) for change in written]
+        outcomes |= {change.contact_key: outcome for change, outcome in zip(written, told, strict=True)}
+        return [outcomes[change.contact_key] for change in changes]
+
+    def ended(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
+        """Say what became of the changes that a job took."""
+        return self._imports.ended(job, changes, self._profiles.looked_up)
+
+    def _is_whole(self, change: Change) -> bool:
+        """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
+        return self._tags.apart or not change.tags or change.tags_held is not None
+
+    def _imported(self, changes: Sequence[Change], ids: Mapping[int, str], types: Types) -> list[Outcome]:
+        """Give as many to a job as there is room for."""
+        profiles = [
+            update(ids[change.contact_key], {**properties_of(change, types), **self._tags.as_value(change)})
+            for change in changes
+        ]
+        try:
+            return self._imports.begin(profiles)
+        except RefusedRequestError as refused:
+            return without(len(changes), refused)
+
+    def _patched(self, change: Change, record_id: str, gone: Outcome, types: Types) -> Outcome:
+        patch = self._tags.as_patch(change)
+        for name in chain([record_id], self._moved_to(change, record_id)):
+            try:
+                profile = update(name, properties_of(change, types), patch)
+                self._api.send("PATCH", "profile", f"/profiles/{name}", profile)
+            except RefusedRequestError as refused:
+                if (outcome := refusal(error_of(refused.body))).code != "vanished":
+                    return outcome
+            else:
+                return replace(_APPLIED, record_id=name)
+        return gone
+
+    def _moved_to(self, change: Change, record_id: str) -> Iterator[str]:
+        """Give the id that a contact has now: it may have changed with a merge since it was told."""
+        contact = self._profiles.find(change.address)
+        if contact is not None and contact.record_id != record_id:
+            yield contact.record_id
