@@ -13,7 +13,7 @@ from ...core.model import Change, Operation, Outcome, OutcomeStatus
 from ..transport import RefusedRequestError
 from .api import Api
 from .payload import import_job
-from .refusals import place_of, refusal, rejected
+from .refusals import place_of, refusal, rejected, without
 
 _PROFILE_BYTES: Final = 100_000
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
@@ -51,14 +51,18 @@ class Imports:
                 break
             taken.append(place)
         if taken:
-            job = self._begin([profiles[place] for place in taken])
-            for place in taken:
-                outcomes[place] = Outcome(status=OutcomeStatus.ACCEPTED, job=job)
+            told = self._begun([profiles[place] for place in taken])
+            for place, outcome in zip(taken, told, strict=True):
+                outcomes[place] = outcome
         return outcomes
 
-    def _begin(self, profiles: Sequence[Mapping[str, Any]]) -> str:
-        made = self._api.send("POST", "import", "/profile-bulk-import-jobs", import_job(profiles))
-        return str(made["data"]["id"])
+    def _begun(self, profiles: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Send one request. Where Klaviyo refuses it for one of its profiles, the others are unsent."""
+        try:
+            made = self._api.send("POST", "import", "/profile-bulk-import-jobs", import_job(profiles))
+        except RefusedRequestError as refused:
+            return without(len(profiles), refused)
+        return [Outcome(status=OutcomeStatus.ACCEPTED, job=str(made["data"]["id"]))] * len(profiles)
 
     def ended(
         self, job: str, changes: Sequence[Change], found: Callable[[Sequence[Change]], Mapping[int, str]]

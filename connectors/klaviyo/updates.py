@@ -14,7 +14,7 @@ from .api import Api, error_of
 from .imports import Imports
 from .payload import properties_of, update
 from .profiles import Profiles
-from .refusals import refusal, rejected, without
+from .refusals import refusal, rejected
 from .tags import Tags
 
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
@@ -64,10 +64,7 @@ class Updates:
             update(ids[change.contact_key], {**properties_of(change, types), **self._tags.as_value(change)})
             for change in changes
         ]
-        try:
-            return self._imports.begin(profiles)
-        except RefusedRequestError as refused:
-            return without(len(changes), refused)
+        return self._imports.begin(profiles)
 
     def _patched(self, change: Change, record_id: str, gone: Outcome, types: Types) -> Outcome:
         patch = self._tags.as_patch(change)

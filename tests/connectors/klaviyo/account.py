@@ -105,3 +105,7 @@ def change(operation: Operation, number: int, **more: Any) -> Change:
     if operation is Operation.OPT_OUT:
         given |= {"consent": ConsentState.UNSUBSCRIBED}
     return Change(**(given | more))
+
+
+def statuses(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.status.value for outcome in outcomes]

@@ -1,6 +1,5 @@
 """What each operation sends to Klaviyo, and what its answers mean for each contact."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,23 +19,11 @@ from segue.core.errors import (
     OutcomeUnknownError,
     UnsupportedFeatureError,
 )
-from segue.core.model import Capabilities, EngagementKind, Operation, Outcome, OutcomeStatus
+from segue.core.model import Capabilities, EngagementKind, Operation, OutcomeStatus
 
-from .account import GRANT, IMPORT, SUBSCRIBE, Account, address, change
+from .account import GRANT, IMPORT, SUBSCRIBE, Account, address, change, statuses
 
 APPLIED, ACCEPTED, UNSENT = OutcomeStatus.APPLIED, OutcomeStatus.ACCEPTED, OutcomeStatus.UNSENT
-
-
-@pytest.fixture
-def account(klaviyo: Sandbox) -> Iterator[Account]:
-    opened = Account(klaviyo)
-    with opened.connector.transport:
-        yield opened
-    assert opened.emulator.raises == []
-
-
-def statuses(outcomes: list[Outcome]) -> list[str]:
-    return [outcome.status.value for outcome in outcomes]
 
 
 # Making
