@@ -25,7 +25,7 @@ _LOST: Final = Outcome(
 _UNCLEAR: Final = Outcome(
     status=OutcomeStatus.UNKNOWN,
     code="job_unclear",
-    reason="Klaviyo refused some contacts of the import, and does not say which.",
+    reason="Klaviyo did not write some contacts of the import, and does not say which.",
 )
 _ENVELOPE: Final = len(orjson.dumps({"data": import_job([])}))
 
@@ -70,7 +70,7 @@ class Imports:
         """Say what became of a job's changes, in the order of its request. `found` gives ids by address, by key.
 
         Whoever was merged meanwhile is told by the new id and comes again; so does everybody of a job that was cancelled,
-        that is over for a week, or that failed for more contacts than its errors point at.
+        that is over for a week, or that did not write more contacts than its errors point at.
         """
         told = self._told(job)
         status, count = told.get("status"), told.get("total_count")
@@ -78,9 +78,9 @@ class Imports:
             return [Outcome(status=OutcomeStatus.ACCEPTED, job=job)] * len(changes)
         if status != "complete" or count not in {None, len(changes)}:
             return [_LOST] * len(changes)
-        failed = told.get("failed_count") or 0
-        refused = self._refused(job, len(changes)) if failed else {}
-        others = _APPLIED if len(refused) >= failed else _UNCLEAR
+        unwritten = _unwritten(told, len(changes))
+        refused = self._refused(job, len(changes)) if unwritten else {}
+        others = _APPLIED if len(refused) >= unwritten else _UNCLEAR
         outcomes = [refused.get(place, others) for place in range(len(changes))]
         self._look_again(changes, outcomes, found)
         return outcomes
@@ -121,3 +121,13 @@ class Imports:
                 outcomes[place] = Outcome(status=OutcomeStatus.UNSENT, record_id=new)
             elif change.operation is Operation.UNTAG:
                 outcomes[place] = Outcome(status=OutcomeStatus.UNCHANGED)
+
+
+def _unwritten(told: Mapping[str, Any], count: int) -> int:
+    """Give how many of a job's contacts were not written: those that failed, and those that it neither did nor failed.
+
+    The specification counts the completed and the failed apart (its example is 9 and 1 of 10), and lets both be null. A job
+    that does not say how many it completed is believed to have completed whatever did not fail.
+    """
+    failed, done = told.get("failed_count") or 0, told.get("completed_count")
+    return int(failed if done is None else failed + max(0, count - done - failed))
