@@ -114,7 +114,7 @@ class Klaviyo(Connector):
         self._transport = transport
         self._list = settings.list_id
         self._api = Api(transport)
-        self._profiles = Profiles(self._api)
+        self._profiles = Profiles(self._api, shows_tags=settings.tags == "property")
         self._hooks = Hooks(self._api)
         tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags()
         self._updates = Updates(self._api, self._profiles, tags, _JOBS)

@@ -111,8 +111,12 @@ def deletion_job(address: str) -> dict[str, Any]:
     return {"type": "data-privacy-deletion-job", "attributes": {"profile": profile}}
 
 
-def remote_contact(profile: Mapping[str, Any], *, only: Collection[str] | None) -> RemoteContact:
+def remote_contact(
+    profile: Mapping[str, Any], *, only: Collection[str] | None, shows_tags: bool
+) -> RemoteContact:
     """Give a profile as a contact, with the values of `only` these fields, or of all.
+
+    Tags that are lists are not known from a profile: it does not show which lists it is on.
 
     Whoever left one list counts as gone from all: a mapping knows no lists. Whoever did neither that nor was suppressed
     is one whom Klaviyo mails, asked or not: `can_receive_email_marketing` says no more than that.
@@ -132,7 +136,9 @@ def remote_contact(profile: Mapping[str, Any], *, only: Collection[str] | None) 
             for tag, value in properties.items()
             if tag != TAGS and (only is None or tag in only) and (text := text_of(value))
         },
-        tags=frozenset(map(str, held if isinstance(held, list) else [held] if held else ())),
+        tags=frozenset(map(str, held if isinstance(held, list) else [held] if held else ()))
+        if shows_tags
+        else None,
         changed_at=instant(attributes.get("updated")),
         opted_in_at=instant(marketing.get("consent_timestamp")) if status == SUBSCRIBED else None,
         name=profile["id"],

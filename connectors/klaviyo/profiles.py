@@ -3,7 +3,8 @@
 A profile's name is its id, which a merge changes; whatever is written names the id, for that makes nobody.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from ...core.model import Change, RemoteContact
 from ..base import Page
@@ -14,15 +15,16 @@ from .payload import remote_contact
 
 
 class Profiles:
-    """The profiles of one account."""
+    """The profiles of one account. `shows_tags` says whether our tags are a part of them."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, *, shows_tags: bool) -> None:
         self._api = api
+        self._shows_tags = shows_tags
 
     def pages(self, cursor: str | None, *, only: Collection[str] | None) -> Iterator[Page]:
         """Give pages of profiles: everyone, or whoever changed since. Those without an address are left out."""
         for profiles, reached in changed_pages(self._api, cursor):
-            found = [remote_contact(profile, only=only) for profile in profiles]
+            found = [self._contact(profile, only) for profile in profiles]
             yield Page(contacts=[contact for contact in found if contact.address], cursor=reached)
 
     def read(self, addresses: Sequence[str]) -> list[RemoteContact | None]:
@@ -30,7 +32,7 @@ class Profiles:
         found = {
             contact.address.lower(): contact
             for profile in by_address(self._api, addresses)
-            if (contact := remote_contact(profile, only=None)).address
+            if (contact := self._contact(profile, None)).address
         }
         return [found.get(address.lower()) for address in addresses]
 
@@ -57,3 +59,6 @@ class Profiles:
             for change in changes
             if (contact := found.get(change.address.lower())) is not None
         }
+
+    def _contact(self, profile: Mapping[str, Any], only: Collection[str] | None) -> RemoteContact:
+        return remote_contact(profile, only=only, shows_tags=self._shows_tags)
