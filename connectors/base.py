@@ -104,7 +104,7 @@ class Connector(ABC):
         """Say what became of changes that `write` answered as accepted by one job, or without one: one outcome each.
 
         Those of a job come whole and in the order in which they were written. What is not done yet is accepted still.
-        Reads alone. A connector that accepts nothing has none.
+        Sends nothing but what has to follow the job, safe to repeat. A connector that accepts nothing has none.
         """
         raise NotImplementedError(f"{self.label} accepts nothing")
 

@@ -1,6 +1,8 @@
 """Writing to profiles that are there: a few one by one, many by a job; what is no part of a profile besides.
 
 A profile is named by its id alone, so that nobody can be made who could be mailed. No decision about consent is taken.
+Lists come after the fields, since a flow may begin with a list: of those in a job, once it has ended. The loser was to put
+them on at once, while the job that writes their fields is still waiting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +41,6 @@ class Updates:
         known = [change for change in changes if change.contact_key in ids]
         gone = _UNCHANGED if changes[0].operation is Operation.UNTAG else rejected("vanished")
         outcomes = dict.fromkeys((change.contact_key for change in changes), gone)
-        self._tags.carry([(change, ids[change.contact_key]) for change in known])
         done = [change for change in known if self._tags.apart and not change.fields]
         written = [change for change in known if change.fields or not self._tags.apart]
         outcomes |= dict.fromkeys((change.contact_key for change in done), _APPLIED)
@@ -48,11 +49,31 @@ class Updates:
         else:
             told = [self._patched(change, ids[change.contact_key], gone, types) for change in written]
         outcomes |= {change.contact_key: outcome for change, outcome in zip(written, told, strict=True)}
-        return [outcomes[change.contact_key] for change in changes]
+        ended = [outcomes[change.contact_key] for change in changes]
+        self._carry(changes, ended, ids)
+        return ended
 
     def ended(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
-        """Say what became of the changes that a job took."""
-        return self._imports.ended(job, changes, self._profiles.looked_up)
+        """Say what became of the changes that a job took, and put onto their lists those whom it wrote."""
+        outcomes = self._imports.ended(job, changes, self._profiles.looked_up)
+        written = [
+            change
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if self._tags.apart and change.tags and outcome.status is OutcomeStatus.APPLIED
+        ]
+        if written:
+            self._carry(changes, outcomes, self._profiles.ids(written))
+        return outcomes
+
+    def _carry(self, changes: Sequence[Change], outcomes: Sequence[Outcome], ids: Mapping[int, str]) -> None:
+        """Carry out the tags of those who were written: a flow that begins with a tag finds the fields there."""
+        self._tags.carry(
+            [
+                (change, outcome.record_id or ids[change.contact_key])
+                for change, outcome in zip(changes, outcomes, strict=True)
+                if change.tags and outcome.status is OutcomeStatus.APPLIED
+            ]
+        )
 
     def _is_whole(self, change: Change) -> bool:
         """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
