@@ -116,7 +116,7 @@ class Klaviyo(Connector):
         self._api = Api(transport)
         self._profiles = Profiles(self._api, shows_tags=settings.tags == "property")
         self._hooks = Hooks(self._api)
-        tags: Tags = ListTags(self._api) if settings.tags == "lists" else PropertyTags()
+        tags: Tags = ListTags(self._api, self._profiles) if settings.tags == "lists" else PropertyTags()
         self._updates = Updates(self._api, self._profiles, tags, _JOBS)
         self._moves = Moves(self._api, self._profiles, tags)
         self._types: Mapping[str, FieldType] = {}

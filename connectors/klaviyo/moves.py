@@ -55,5 +55,5 @@ class Moves:
             self._api.unsubscribe(unsubscription_job([change.address]))
             left = replace(moved, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
             return rejected("left", seen=left)
-        self._tags.carry([(change, there.record_id)])
-        return Outcome(status=OutcomeStatus.APPLIED, seen=moved, record_id=moved.record_id)
+        applied = Outcome(status=OutcomeStatus.APPLIED, seen=moved, record_id=moved.record_id)
+        return applied if self._tags.carry([(change, moved.record_id)]) else rejected("vanished")

@@ -13,6 +13,7 @@ from ...core.model import Change, Operation
 from ..transport import RefusedRequestError
 from .api import Api
 from .payload import TAGS
+from .profiles import Profiles
 
 _MEMBERS: Final = 1_000  # profile ids of one request
 
@@ -31,8 +32,8 @@ class Tags(ABC):
         """Give what adds a change's tags to those there, or takes them away."""
 
     @abstractmethod
-    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
-        """Do what is no part of the profiles' own writes."""
+    def carry(self, members: Sequence[tuple[Change, str]]) -> set[int]:
+        """Do what is no part of the profiles' own writes, and give the keys of those who are there."""
 
 
 class PropertyTags(Tags):
@@ -53,8 +54,9 @@ class PropertyTags(Tags):
         verb = "unappend" if change.operation is Operation.UNTAG else "append"
         return {verb: {TAGS: list(change.tags)}} if change.tags else {}
 
-    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
+    def carry(self, members: Sequence[tuple[Change, str]]) -> set[int]:
         """Do nothing: they are written."""
+        return {change.contact_key for change, _ in members}
 
 
 class ListTags(Tags):
@@ -62,8 +64,9 @@ class ListTags(Tags):
 
     apart = True
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, profiles: Profiles) -> None:
         self._api = api
+        self._profiles = profiles
         self._ids: dict[str, str] = {}
 
     def as_value(self, change: Change) -> Mapping[str, Any]:  # noqa: ARG002 - none of any
@@ -74,18 +77,42 @@ class ListTags(Tags):
         """Give nothing."""
         return {}
 
-    def carry(self, changes: Sequence[tuple[Change, str]]) -> None:
+    def carry(self, members: Sequence[tuple[Change, str]]) -> set[int]:
         """Put profiles onto the lists, or take them off."""
-        lists: dict[tuple[str, str], list[str]] = {}
-        for change, profile in changes:
+        lists: dict[tuple[str, str], list[tuple[Change, str]]] = {}
+        for change, profile in members:
             method = "DELETE" if change.operation is Operation.UNTAG else "POST"
             for tag in change.tags:
-                lists.setdefault((method, tag), []).append(profile)
-        for (method, tag), profiles in lists.items():
-            number = self._find(tag) or (self._make(tag) if method == "POST" else None)
-            for start in range(0, len(profiles) if number else 0, _MEMBERS):
-                some = [{"type": "profile", "id": each} for each in profiles[start : start + _MEMBERS]]
-                self._api.send(method, "members", f"/lists/{number}/relationships/profiles", some)
+                lists.setdefault((method, tag), []).append((change, profile))
+        there = {change.contact_key for change, _ in members}
+        for (method, tag), concerned in lists.items():
+            for start in range(0, len(concerned), _MEMBERS):
+                some = concerned[start : start + _MEMBERS]
+                there -= {change.contact_key for change, _ in some} - self._send(method, tag, some)
+        return there
+
+    def _send(self, method: str, tag: str, members: Sequence[tuple[Change, str]]) -> set[int]:
+        """Send one request, and give the keys of those who are there.
+
+        A 404 does not say whether the list or a profile is gone, and so both are looked up again, once.
+        """
+        try:
+            self._sent(method, tag, [profile for _, profile in members])
+            return {change.contact_key for change, _ in members}
+        except RefusedRequestError as refused:
+            if refused.status != 404:
+                raise
+        self._ids.pop(tag, None)
+        found = self._profiles.looked_up([change for change, _ in members])
+        if found:
+            self._sent(method, tag, list(found.values()))
+        return set(found)
+
+    def _sent(self, method: str, tag: str, profiles: Sequence[str]) -> None:
+        number = self._find(tag) or (self._make(tag) if method == "POST" else None)
+        if number:
+            data = [{"type": "profile", "id": each} for each in profiles]
+            self._api.send(method, "members", f"/lists/{number}/relationships/profiles", data)
 
     def _find(self, tag: str) -> str | None:
         if tag not in self._ids:

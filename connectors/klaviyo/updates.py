@@ -37,21 +37,19 @@ class Updates:
 
     def write(self, changes: Sequence[Change], types: Types) -> list[Outcome]:
         """Write a few profiles one by one, and many by a job."""
-        ids = self._profiles.ids(changes)
-        known = [change for change in changes if change.contact_key in ids]
-        gone = _UNCHANGED if changes[0].operation is Operation.UNTAG else rejected("vanished")
-        outcomes = dict.fromkeys((change.contact_key for change in changes), gone)
-        done = [change for change in known if self._tags.apart and not change.fields]
-        written = [change for change in known if change.fields or not self._tags.apart]
-        outcomes |= dict.fromkeys((change.contact_key for change in done), _APPLIED)
-        if len(written) > self._singly and all(map(self._is_whole, written)):
-            told = self._imported(written, ids, types)
+        bare = [change for change in changes if self._tags.apart and not change.fields]
+        filled = [change for change in changes if change.fields or not self._tags.apart]
+        # A list takes an id that is no profile's any more without a word, and so only those that were just looked up.
+        ids = {**self._profiles.ids(filled), **self._profiles.looked_up(bare)}
+        known = [change for change in filled if change.contact_key in ids]
+        if len(known) > self._singly and all(map(self._is_whole, known)):
+            told = self._imported(known, ids, types)
         else:
-            told = [self._patched(change, ids[change.contact_key], gone, types) for change in written]
-        outcomes |= {change.contact_key: outcome for change, outcome in zip(written, told, strict=True)}
-        ended = [outcomes[change.contact_key] for change in changes]
-        self._carry(changes, ended, ids)
-        return ended
+            told = [self._patched(change, ids[change.contact_key], types) for change in known]
+        outcomes = dict.fromkeys((change.contact_key for change in bare), _APPLIED)
+        outcomes |= {change.contact_key: outcome for change, outcome in zip(known, told, strict=True)}
+        ended = [outcomes.get(change.contact_key) or _gone(change) for change in changes]
+        return self._carried(changes, ended, ids)
 
     def ended(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
         """Say what became of the changes that a job took, and put onto their lists those whom it wrote."""
@@ -61,19 +59,22 @@ class Updates:
             for change, outcome in zip(changes, outcomes, strict=True)
             if self._tags.apart and change.tags and outcome.status is OutcomeStatus.APPLIED
         ]
-        if written:
-            self._carry(changes, outcomes, self._profiles.ids(written))
-        return outcomes
+        return self._carried(changes, outcomes, self._profiles.ids(written)) if written else outcomes
 
-    def _carry(self, changes: Sequence[Change], outcomes: Sequence[Outcome], ids: Mapping[int, str]) -> None:
+    def _carried(
+        self, changes: Sequence[Change], outcomes: Sequence[Outcome], ids: Mapping[int, str]
+    ) -> list[Outcome]:
         """Carry out the tags of those who were written: a flow that begins with a tag finds the fields there."""
-        self._tags.carry(
-            [
-                (change, outcome.record_id or ids[change.contact_key])
-                for change, outcome in zip(changes, outcomes, strict=True)
-                if change.tags and outcome.status is OutcomeStatus.APPLIED
-            ]
-        )
+        written = {
+            change.contact_key: (change, outcome.record_id or ids.get(change.contact_key, ""))
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if self._tags.apart and change.tags and outcome.status is OutcomeStatus.APPLIED
+        }
+        there = self._tags.carry([each for each in written.values() if each[1]])
+        return [
+            _gone(change) if change.contact_key in written.keys() - there else outcome
+            for change, outcome in zip(changes, outcomes, strict=True)
+        ]
 
     def _is_whole(self, change: Change) -> bool:
         """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
@@ -87,7 +88,7 @@ class Updates:
         ]
         return self._imports.begin(profiles)
 
-    def _patched(self, change: Change, record_id: str, gone: Outcome, types: Types) -> Outcome:
+    def _patched(self, change: Change, record_id: str, types: Types) -> Outcome:
         patch = self._tags.as_patch(change)
         for name in chain([record_id], self._moved_to(change, record_id)):
             try:
@@ -98,10 +99,15 @@ class Updates:
                     return outcome
             else:
                 return replace(_APPLIED, record_id=name)
-        return gone
+        return _gone(change)
 
     def _moved_to(self, change: Change, record_id: str) -> Iterator[str]:
         """Give the id that a contact has now: it may have changed with a merge since it was told."""
         contact = self._profiles.find(change.address)
         if contact is not None and contact.record_id != record_id:
             yield contact.record_id
+
+
+def _gone(change: Change) -> Outcome:
+    """Say what a profile that is nowhere is to a change."""
+    return _UNCHANGED if change.operation is Operation.UNTAG else rejected("vanished")

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from segue.connectors.emulator import PersonAct
+from segue.connectors.klaviyo.profiles import Profiles
 from segue.connectors.klaviyo.testing import Sandbox
+from segue.core.model import Operation, OutcomeStatus
 
-from .account import IMPORT, Account, address
+from .account import IMPORT, Account, address, statuses
 
 
 @pytest.fixture
@@ -50,3 +54,69 @@ def test_who_is_written_by_a_job_is_put_onto_lists_once_it_has_ended(listed: Acc
     assert listed.person(0).tags == frozenset()
     assert listed.ended(updates, outcomes)[3].code == "too_large"
     assert [listed.person(number).tags for number in (0, 3, 19)] == [{"segue: a"}, frozenset(), {"segue: a"}]
+
+
+def merged(account: Account, number: int) -> str:
+    """Merge a contact into a profile that has no address yet, and give that one's id."""
+    data: Any = {"type": "profile", "attributes": {"external_id": f"x{number}"}}
+    target = str(account.sandbox.call("POST", "/profiles", {"data": data}).json()["data"]["id"])
+    source = {"data": [{"type": "profile", "id": account.person(number).name}]}
+    data = {"type": "profile-merge", "id": target, "relationships": {"profiles": source}}
+    account.sandbox.call("POST", "/profile-merge", {"data": data})
+    account.pass_time()
+    return target
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+@pytest.mark.parametrize("fields", [{}, {"sg_text": "x"}])
+@pytest.mark.parametrize("count", [2, 20])
+def test_who_was_merged_or_is_gone_is_never_taken_for_being_on_a_list(
+    listed: Account, mode: str, fields: dict[str, str], count: int
+) -> None:
+    listed.sandbox.settings(mode=mode)
+    updates = listed.people_made(count, fields=fields, tags=("segue: a",))
+    renamed = merged(listed, 0)
+    listed.act(PersonAct.ERASE, 1)
+    outcomes = listed.done(*updates)
+    assert outcomes[1].code == "vanished"
+    if outcomes[0].status is OutcomeStatus.UNSENT:  # a job comes again with the new id
+        assert outcomes[0].record_id == renamed
+        outcomes[:1] = listed.done(replace(updates[0], record_id=renamed))
+    assert statuses(outcomes) == ["applied", "rejected"] + ["applied"] * (count - 2)
+    assert all(each.tags == {"segue: a"} for each in listed.emulator.people())
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_who_was_merged_is_taken_off_a_list_and_who_is_gone_is_on_none(listed: Account, mode: str) -> None:
+    listed.sandbox.settings(mode=mode)
+    updates = listed.people_made(2, tags=("segue: a",))
+    listed.done(*updates)
+    merged(listed, 0)
+    listed.act(PersonAct.ERASE, 1)
+    untags = [replace(each, operation=Operation.UNTAG) for each in updates]
+    assert statuses(listed.done(*untags)) == ["applied", "unchanged"]
+    assert listed.person(0).tags == frozenset()
+
+
+@pytest.mark.parametrize("mode", ["adversarial", "permissive"])
+def test_who_goes_while_being_put_onto_a_list_is_told_and_a_list_that_is_gone_is_made_anew(
+    listed: Account, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed.sandbox.settings(mode=mode)
+    updates = listed.people_made(3, tags=("segue: a",))
+    listed.done(*updates)
+    made = listed.sandbox.call("GET", "/lists", filter='equals(name,"segue: a")').json()["data"][0]["id"]
+    listed.sandbox.call("DELETE", f"/lists/{made}")
+    looked_up = Profiles.looked_up
+    erased: list[bool] = []
+
+    def looked_up_before(profiles: Profiles, changes: Any) -> Any:
+        found = looked_up(profiles, changes)
+        if not erased:
+            erased.append(True)
+            listed.act(PersonAct.ERASE, 1)
+        return found
+
+    monkeypatch.setattr(Profiles, "looked_up", looked_up_before)
+    assert statuses(listed.done(*updates)) == ["applied", "rejected", "applied"]
+    assert listed.person(2).tags == {"segue: a"}
