@@ -5,6 +5,7 @@ No request is made here and no decision about consent is taken.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from ...core.consent import ConsentState
@@ -24,11 +25,14 @@ _UNSUBSCRIBE: Final = "UNSUBSCRIBE"
 
 
 def value_of(text: str | None, kind: FieldType | None) -> str | int | float | None:
-    """Give a field's value as Klaviyo compares it in a segment: a number as one, all else as text; None clears."""
+    """Give a field's value as Klaviyo compares it in a segment: a number as one, all else as text; None clears.
+
+    A whole number keeps all its digits, which a float has only up to 2^53.
+    """
     if text is None or kind is not FieldType.NUMBER:
         return text
-    number = float(text)
-    return int(number) if number.is_integer() else number
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def text_of(value: object) -> str:

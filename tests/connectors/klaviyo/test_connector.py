@@ -117,6 +117,25 @@ def test_many_are_written_by_one_job_and_a_few_one_by_one(account: Account) -> N
     assert {each.split("/")[0] for each in account.sent()} == {"PATCH "}
 
 
+def test_a_whole_number_keeps_all_its_digits(account: Account) -> None:
+    card = "9007199254740993"  # 2^53 + 1
+    (update,) = account.people_made(1, fields={"sg_num": card})
+    account.done(update)
+    (read,) = account.connector.read([address(0)])
+    assert account.person(0).fields["sg_num"] == int(card)
+    assert read is not None
+    assert read.fields["sg_num"] == card == account.connector.shown({"sg_num": card})["sg_num"]
+
+
+@pytest.mark.parametrize(("text", "shown"), [("5.50", "5.5"), ("5.0", "5"), ("-0.25", "-0.25"), ("0", "0")])
+def test_a_number_is_shown_as_klaviyo_gives_it_back(account: Account, text: str, shown: str) -> None:
+    (update,) = account.people_made(1, fields={"sg_num": text})
+    account.done(update)
+    (read,) = account.connector.read([address(0)])
+    assert read is not None
+    assert read.fields["sg_num"] == shown == account.connector.shown({"sg_num": text})["sg_num"]
+
+
 def test_a_job_writes_all_tags_of_a_contact_as_one_value(account: Account) -> None:
     updates = account.people_made(20, tags=("segue: b",), tags_held=frozenset({"segue: a"}))
     account.done(*updates)
