@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from ...core.consent import ConsentState
-from ...core.model import Change, FieldType, Outcome, OutcomeStatus
+from ...core.model import Change, FieldType, Outcome, OutcomeStatus, RemoteContact
 from ..transport import RefusedRequestError
 from .api import Api, error_of
 from .events import left_since
-from .payload import LEFT, properties_of, unsubscription_job, update
+from .payload import LEFT, is_sendable, properties_of, unsubscription_job, update
 from .profiles import Profiles
 from .refusals import refusal, rejected
 from .tags import Tags
@@ -34,6 +34,9 @@ class Moves:
         """Move one contact, unless it left, and write whatever else changed."""
         if change.previous_address is None:
             raise ValueError("a readdress without a previous address")
+        properties = properties_of(change, types)
+        if not is_sendable(properties):
+            return rejected("invalid_field")
         before, after = self._profiles.read([change.previous_address, change.address])
         if before is not None and before.state in LEFT:
             return rejected("left", seen=before)
@@ -41,19 +44,25 @@ class Moves:
         there = before or after
         if there is None:
             return rejected("vanished")
-        profile = update(there.record_id, properties_of(change, types), self._tags.as_patch(change))
+        profile = update(there.record_id, properties, self._tags.as_patch(change))
         profile["attributes"]["email"] = change.address
         try:
             self._api.send("PATCH", "profile", f"/profiles/{there.record_id}", profile)
         except RefusedRequestError as refused:
             return refusal(error_of(refused.body))
+        return self._moved(change, change.previous_address, before, there.record_id)
+
+    def _moved(
+        self, change: Change, previous_address: str, before: RemoteContact | None, record_id: str
+    ) -> Outcome:
+        """Say what a move came to, and unsubscribe whoever left meanwhile."""
         moved = self._profiles.find(change.address)
         if moved is None:
             return _NOT_SHOWN
-        if before and before.changed_at and left_since(self._api, there.record_id, before.changed_at):
+        if before and before.changed_at and left_since(self._api, record_id, before.changed_at):
             # They left while they moved, and what they said stays with the address behind them.
             self._api.unsubscribe(unsubscription_job([change.address]))
-            left = replace(moved, address=change.previous_address, state=ConsentState.UNSUBSCRIBED)
+            left = replace(moved, address=previous_address, state=ConsentState.UNSUBSCRIBED)
             return rejected("left", seen=left)
         applied = Outcome(status=OutcomeStatus.APPLIED, seen=moved, record_id=moved.record_id)
         return applied if self._tags.carry([(change, moved.record_id)]) else rejected("vanished")

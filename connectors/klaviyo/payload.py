@@ -22,6 +22,7 @@ LEFT: Final = frozenset({ConsentState.UNSUBSCRIBED, ConsentState.SUPPRESSED})
 
 _PAST: Final = timedelta(minutes=2)
 _UNSUBSCRIBE: Final = "UNSUBSCRIBE"
+_WHOLE: Final = range(-(2**63), 2**64)
 
 
 def value_of(text: str | None, kind: FieldType | None) -> str | int | float | None:
@@ -33,6 +34,11 @@ def value_of(text: str | None, kind: FieldType | None) -> str | int | float | No
         return text
     number = Decimal(text)
     return int(number) if number == number.to_integral_value() else float(number)
+
+
+def is_sendable(properties: Mapping[str, Any]) -> bool:
+    """Whether a request can hold these values: its whole numbers have at most 64 bits."""
+    return all(not isinstance(value, int) or value in _WHOLE for value in properties.values())
 
 
 def text_of(value: object) -> str:

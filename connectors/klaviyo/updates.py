@@ -8,21 +8,19 @@ them on at once, while the job that writes their fields is still waiting.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from ...core.model import Change, FieldType, Jobs, Operation, Outcome, OutcomeStatus
 from ..transport import RefusedRequestError
 from .api import Api, error_of
 from .imports import Imports
-from .payload import properties_of, update
+from .payload import is_sendable, properties_of, update
 from .profiles import Profiles
 from .refusals import refusal, rejected
 from .tags import Tags
 
 _APPLIED: Final = Outcome(status=OutcomeStatus.APPLIED)
 _UNCHANGED: Final = Outcome(status=OutcomeStatus.UNCHANGED)
-
-Types = Mapping[str, FieldType]
 
 
 class Updates:
@@ -35,18 +33,25 @@ class Updates:
         self._singly = jobs.singly
         self._imports = Imports(api, jobs.request_bytes)
 
-    def write(self, changes: Sequence[Change], types: Types) -> list[Outcome]:
+    def write(self, changes: Sequence[Change], types: Mapping[str, FieldType]) -> list[Outcome]:
         """Write a few profiles one by one, and many by a job."""
-        bare = [change for change in changes if self._tags.apart and not change.fields]
-        filled = [change for change in changes if change.fields or not self._tags.apart]
+        properties = {change.contact_key: properties_of(change, types) for change in changes}
+        fit = [change for change in changes if is_sendable(properties[change.contact_key])]
+        bare = [change for change in fit if self._tags.apart and not change.fields]
+        filled = [change for change in fit if change.fields or not self._tags.apart]
         # A list takes an id that is no profile's any more without a word, and so only those that were just looked up.
         ids = {**self._profiles.ids(filled), **self._profiles.looked_up(bare)}
         known = [change for change in filled if change.contact_key in ids]
         if len(known) > self._singly and all(map(self._is_whole, known)):
-            told = self._imported(known, ids, types)
+            told = self._imported(known, ids, properties)
         else:
-            told = [self._patched(change, ids[change.contact_key], types) for change in known]
-        outcomes = dict.fromkeys((change.contact_key for change in bare), _APPLIED)
+            told = [
+                self._patched(change, ids[change.contact_key], properties[change.contact_key])
+                for change in known
+            ]
+        unfit = properties.keys() - {change.contact_key for change in fit}
+        outcomes = dict.fromkeys(unfit, rejected("invalid_field"))
+        outcomes |= dict.fromkeys((change.contact_key for change in bare), _APPLIED)
         outcomes |= {change.contact_key: outcome for change, outcome in zip(known, told, strict=True)}
         ended = [outcomes.get(change.contact_key) or _gone(change) for change in changes]
         return self._carried(changes, ended, ids)
@@ -80,19 +85,24 @@ class Updates:
         """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
         return self._tags.apart or not change.tags or change.tags_held is not None
 
-    def _imported(self, changes: Sequence[Change], ids: Mapping[int, str], types: Types) -> list[Outcome]:
+    def _imported(
+        self,
+        changes: Sequence[Change],
+        ids: Mapping[int, str],
+        properties: Mapping[int, Mapping[str, Any]],
+    ) -> list[Outcome]:
         """Give as many to a job as there is room for."""
         profiles = [
-            update(ids[change.contact_key], {**properties_of(change, types), **self._tags.as_value(change)})
+            update(ids[change.contact_key], {**properties[change.contact_key], **self._tags.as_value(change)})
             for change in changes
         ]
         return self._imports.begin(profiles)
 
-    def _patched(self, change: Change, record_id: str, types: Types) -> Outcome:
+    def _patched(self, change: Change, record_id: str, properties: Mapping[str, Any]) -> Outcome:
         patch = self._tags.as_patch(change)
         for name in chain([record_id], self._moved_to(change, record_id)):
             try:
-                profile = update(name, properties_of(change, types), patch)
+                profile = update(name, properties, patch)
                 self._api.send("PATCH", "profile", f"/profiles/{name}", profile)
             except RefusedRequestError as refused:
                 if (outcome := refusal(error_of(refused.body))).code != "vanished":

@@ -136,6 +136,25 @@ def test_a_number_is_shown_as_klaviyo_gives_it_back(account: Account, text: str,
     assert read.fields["sg_num"] == shown == account.connector.shown({"sg_num": text})["sg_num"]
 
 
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
+def test_a_number_of_more_than_64_bits_is_refused_alone_and_not_sent(
+    account: Account, count: int, number: int
+) -> None:
+    updates = account.people_made(count, fields={"sg_num": str(2**64 - 1)})
+    updates[1] = replace(updates[1], fields={"sg_num": str(number)})
+    outcomes = account.done(*updates)
+    assert outcomes[1].code == "invalid_field"
+    assert statuses(outcomes).count("applied") == count - 1
+    assert account.person(0).fields["sg_num"] == 2**64 - 1
+    move = replace(
+        updates[1], operation=Operation.READDRESS, previous_address=address(1), address=address(99)
+    )
+    account.sent()
+    assert [each.code for each in account.write(move)] == ["invalid_field"]
+    assert account.sent() == []
+
+
 def test_a_job_writes_all_tags_of_a_contact_as_one_value(account: Account) -> None:
     updates = account.people_made(20, tags=("segue: b",), tags_held=frozenset({"segue: a"}))
     account.done(*updates)
