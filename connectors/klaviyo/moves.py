@@ -34,7 +34,7 @@ class Moves:
         """Move one contact, unless it left, and write whatever else changed."""
         if change.previous_address is None:
             raise ValueError("a readdress without a previous address")
-        properties = properties_of(change, types)
+        properties = {**properties_of(change, types), **self._tags.as_value(change)}
         if not is_sendable(properties):
             return rejected("invalid_field")
         before, after = self._profiles.read([change.previous_address, change.address])

@@ -1,6 +1,7 @@
 """Our tags in an account, whose own tags label lists and not people: values of one list property, or lists of that name.
 
-A property's value is part of the profile's own write: a job writes the whole of it, a single write adds or takes away.
+A property's value is part of the profile's own write, and is written as a whole, so that a write that is repeated leaves
+the same. Only where the tags of a contact are not known one is added or taken away, which a job cannot.
 A list takes profiles by their ids, a thousand a request, at once. The loser was to name the lists in the import, which
 puts all profiles of the job onto them: one job for each combination of tags.
 """
@@ -25,11 +26,11 @@ class Tags(ABC):
 
     @abstractmethod
     def as_value(self, change: Change) -> Mapping[str, Any]:
-        """Give the properties that write all tags of a contact with a change in them."""
+        """Give the properties that write all tags of a contact with a change in them; none where they are not known."""
 
     @abstractmethod
     def as_patch(self, change: Change) -> Mapping[str, Any]:
-        """Give what adds a change's tags to those there, or takes them away."""
+        """Give what adds a change's tags to those there, or takes them away, where these are not known."""
 
     @abstractmethod
     def carry(self, members: Sequence[tuple[Change, str]]) -> set[int]:
@@ -43,16 +44,18 @@ class PropertyTags(Tags):
 
     def as_value(self, change: Change) -> Mapping[str, Any]:
         """Give the whole list; nothing for a change of none."""
-        if not change.tags:
+        held = change.tags_held
+        if held is None or not change.tags:
             return {}
-        held = change.tags_held or frozenset()
         tags = held - set(change.tags) if change.operation is Operation.UNTAG else held | set(change.tags)
         return {TAGS: sorted(tags)}
 
     def as_patch(self, change: Change) -> Mapping[str, Any]:
-        """Name the values to add or to take away."""
+        """Name the values to add or to take away; added a second time, one may be there twice."""
+        if change.tags_held is not None or not change.tags:
+            return {}
         verb = "unappend" if change.operation is Operation.UNTAG else "append"
-        return {verb: {TAGS: list(change.tags)}} if change.tags else {}
+        return {verb: {TAGS: list(change.tags)}}
 
     def carry(self, members: Sequence[tuple[Change, str]]) -> set[int]:
         """Do nothing: they are written."""

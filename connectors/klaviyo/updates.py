@@ -35,14 +35,17 @@ class Updates:
 
     def write(self, changes: Sequence[Change], types: Mapping[str, FieldType]) -> list[Outcome]:
         """Write a few profiles one by one, and many by a job."""
-        properties = {change.contact_key: properties_of(change, types) for change in changes}
+        properties = {
+            change.contact_key: {**properties_of(change, types), **self._tags.as_value(change)}
+            for change in changes
+        }
         fit = [change for change in changes if is_sendable(properties[change.contact_key])]
         bare = [change for change in fit if self._tags.apart and not change.fields]
         filled = [change for change in fit if change.fields or not self._tags.apart]
-        # A list takes an id that is no profile's any more without a word, and so only those that were just looked up.
+        # A list may take an id that is nobody's any more without a word: who gets nothing but tags is looked up.
         ids = {**self._profiles.ids(filled), **self._profiles.looked_up(bare)}
         known = [change for change in filled if change.contact_key in ids]
-        if len(known) > self._singly and all(map(self._is_whole, known)):
+        if len(known) > self._singly and not any(map(self._tags.as_patch, known)):
             told = self._imported(known, ids, properties)
         else:
             told = [
@@ -81,10 +84,6 @@ class Updates:
             for change, outcome in zip(changes, outcomes, strict=True)
         ]
 
-    def _is_whole(self, change: Change) -> bool:
-        """Whether a job can write a change: tags that are one value are written whole, and so must be known."""
-        return self._tags.apart or not change.tags or change.tags_held is not None
-
     def _imported(
         self,
         changes: Sequence[Change],
@@ -92,10 +91,7 @@ class Updates:
         properties: Mapping[int, Mapping[str, Any]],
     ) -> list[Outcome]:
         """Give as many to a job as there is room for."""
-        profiles = [
-            update(ids[change.contact_key], {**properties[change.contact_key], **self._tags.as_value(change)})
-            for change in changes
-        ]
+        profiles = [update(ids[change.contact_key], properties[change.contact_key]) for change in changes]
         return self._imports.begin(profiles)
 
     def _patched(self, change: Change, record_id: str, properties: Mapping[str, Any]) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from segue.connectors.emulator import PersonAct
+from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.klaviyo.profiles import Profiles
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.model import Operation, OutcomeStatus
@@ -54,6 +55,29 @@ def test_who_is_written_by_a_job_is_put_onto_lists_once_it_has_ended(listed: Acc
     assert listed.person(0).tags == frozenset()
     assert listed.ended(updates, outcomes)[3].code == "too_large"
     assert [listed.person(number).tags for number in (0, 3, 19)] == [{"segue: a"}, frozenset(), {"segue: a"}]
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_few_and_many_are_left_with_the_same_tags_whatever_was_there(account: Account, count: int) -> None:
+    earlier = account.people_made(count, tags=("segue: old", "segue: b"))
+    account.done(*earlier)
+    account.done(*(replace(each, tags=("segue: a",), tags_held=frozenset({"segue: b"})) for each in earlier))
+    assert {each.tags for each in account.emulator.people()} == {frozenset({"segue: a", "segue: b"})}
+    held = frozenset({"segue: a", "segue: b"})
+    untags = [
+        replace(each, operation=Operation.UNTAG, tags=("segue: b",), tags_held=held) for each in earlier
+    ]
+    account.done(*untags)
+    assert {each.tags for each in account.emulator.people()} == {frozenset({"segue: a"})}
+
+
+def test_a_write_that_is_repeated_leaves_a_tag_once(account: Account) -> None:
+    (update,) = account.people_made(1, tags=("segue: a",), tags_held=frozenset())
+    account.emulator.faults.arm([Fault(kind=FaultKind.LOST_ANSWER, count=1, method="PATCH")])
+    account.done(update)
+    move = replace(update, operation=Operation.READDRESS, previous_address=address(0), address=address(1))
+    account.done(move)
+    assert account.emulator.account.profiles.by_id[update.record_id].properties["segue_tags"] == ["segue: a"]
 
 
 def merged(account: Account, number: int) -> str:
