@@ -17,6 +17,7 @@ _KINDS: Final = {"Opened Email": EngagementKind.OPEN, "Clicked Email": Engagemen
 _LEAVING: Final = frozenset(
     {"Unsubscribed from Email Marketing", "Marked Email as Spam", "Manually Suppressed from Email Marketing"}
 )
+_COMING: Final = "Subscribed to Email Marketing"
 _OVERLAP: Final = 3600  # seconds
 _PAGE: Final = "1000"
 
@@ -42,19 +43,28 @@ def opens_and_clicks(api: Api, cursor: str | None, *, since: datetime) -> Iterat
             yield EngagementPage(found=[each for each in found if each.address], cursor=json.dumps(reached))
 
 
-def left_since(api: Api, profile_id: str, since: datetime) -> bool:
-    """Say whether a profile left since an instant of Klaviyo's own clock."""
+def left_since(api: Api, profile_id: str, since: datetime | None) -> bool:
+    """Say whether a profile left since an instant of Klaviyo's own clock, None for ever, and did not subscribe after it."""
+    begin = f",greater-or-equal(datetime,{since.astimezone(UTC).isoformat()})" if since else ""
     query = {
-        "filter": f'equals(profile_id,"{profile_id}"),greater-or-equal(datetime,{since.astimezone(UTC).isoformat()})',
+        "filter": f'equals(profile_id,"{profile_id}"){begin}',
         "include": "metric",
         "fields[metric]": "name",
+        "page[size]": _PAGE,
     }
-    return any(
-        each["attributes"].get("name") in _LEAVING
-        for page, _ in api.pages("events", "/events", query)
-        for each in page.get("included") or ()
-        if each["type"] == "metric"
-    )
+    left = came = 0
+    for page, _ in api.pages("events", "/events", query):
+        names = {
+            each["id"]: each["attributes"].get("name")
+            for each in page.get("included") or ()
+            if each["type"] == "metric"
+        }
+        for event in page["data"]:
+            name = names.get(event["relationships"]["metric"]["data"]["id"])
+            at = event["attributes"]["timestamp"]
+            left = max(left, at) if name in _LEAVING else left
+            came = max(came, at) if name == _COMING else came
+    return left > 0 and left >= came
 
 
 def _metrics(api: Api) -> dict[str, str]:

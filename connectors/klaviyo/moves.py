@@ -5,10 +5,11 @@ Who is made and who is opted out is not decided here.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from ...core.consent import ConsentState
-from ...core.model import Change, FieldType, Outcome, OutcomeStatus, RemoteContact
+from ...core.model import Change, FieldType, Outcome, OutcomeStatus
 from ..transport import RefusedRequestError
 from .api import Api, error_of
 from .events import left_since
@@ -38,28 +39,30 @@ class Moves:
         if not is_sendable(properties):
             return rejected("invalid_field")
         before, after = self._profiles.read([change.previous_address, change.address])
-        if before is not None and before.state in LEFT:
-            return rejected("left", seen=before)
         # An attempt whose answer was lost, a moment ago or in an earlier run, may have moved it.
         there = before or after
         if there is None:
             return rejected("vanished")
+        if there.state in LEFT:
+            return rejected("left", seen=replace(there, address=change.previous_address))
         profile = update(there.record_id, properties, self._tags.as_patch(change))
         profile["attributes"]["email"] = change.address
         try:
             self._api.send("PATCH", "profile", f"/profiles/{there.record_id}", profile)
         except RefusedRequestError as refused:
             return refusal(error_of(refused.body))
-        return self._moved(change, change.previous_address, before, there.record_id)
+        # Who was moved by an earlier attempt may have left before it, or before it could ask.
+        since = there.opted_in_at if before is None else before.changed_at
+        return self._moved(change, change.previous_address, there.record_id, since)
 
     def _moved(
-        self, change: Change, previous_address: str, before: RemoteContact | None, record_id: str
+        self, change: Change, previous_address: str, record_id: str, since: datetime | None
     ) -> Outcome:
-        """Say what a move came to, and unsubscribe whoever left meanwhile."""
+        """Say what a move came to, and unsubscribe whoever left since an instant, None for ever."""
         moved = self._profiles.find(change.address)
         if moved is None:
             return _NOT_SHOWN
-        if before and before.changed_at and left_since(self._api, record_id, before.changed_at):
+        if left_since(self._api, record_id, since):
             # They left while they moved, and what they said stays with the address behind them.
             self._api.unsubscribe(unsubscription_job([change.address]))
             left = replace(moved, address=previous_address, state=ConsentState.UNSUBSCRIBED)

@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from segue.connectors.emulator import PersonAct
 from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.klaviyo.connector import Klaviyo
-from segue.connectors.klaviyo.profiles import Profiles
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.consent import ConsentState
 from segue.core.errors import (
@@ -237,7 +235,7 @@ def test_nothing_is_asked_of_a_job_but_whether_it_is_done(account: Account) -> N
     assert account.sent() == [f"GET /api/profile-bulk-import-jobs/{outcomes[0].job}"] * 2
 
 
-# Leaving and moving
+# Leaving
 
 
 def test_an_opt_out_is_accepted_until_a_read_shows_it(account: Account) -> None:
@@ -257,38 +255,6 @@ def test_a_hundred_are_opted_out_by_one_request_that_names_no_list(account: Acco
     outcomes = account.done(*(change(Operation.OPT_OUT, number) for number in range(100)))
     assert set(statuses(outcomes)) == {"applied"}
     assert account.sent().count("POST /api/profile-subscription-bulk-delete-jobs") == 1
-
-
-def test_an_address_that_another_profile_has_is_refused_and_not_tried_again(account: Account) -> None:
-    account.people_made(2)
-    move = change(Operation.READDRESS, 0, previous_address=address(0), address=address(1))
-    (outcome,) = account.write(move)
-    assert (outcome.status, outcome.code) == (OutcomeStatus.REJECTED, "address_taken")
-    assert len([each for each in account.sent() if each.startswith("PATCH")]) == 1
-
-
-def test_who_leaves_in_the_moment_of_a_move_is_out_at_the_new_address(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account.people_made(1)
-    account.pass_time()
-    read = Profiles.read
-
-    def left_meanwhile(profiles: Profiles, addresses: Any) -> Any:
-        found = read(profiles, addresses)
-        if len(addresses) == 2:
-            account.pass_time()
-            account.act(PersonAct.UNSUBSCRIBE, 0)
-        return found
-
-    monkeypatch.setattr(Profiles, "read", left_meanwhile)
-    move = change(Operation.READDRESS, 0, previous_address=address(0), address=address(5))
-    (outcome,) = account.write(move)
-    assert (outcome.status, outcome.code) == (OutcomeStatus.REJECTED, "left")
-    assert outcome.seen is not None
-    assert outcome.seen.state is ConsentState.UNSUBSCRIBED
-    assert account.person(5).state is ConsentState.UNSUBSCRIBED
-    account.emulator.account.standings.raises.clear()  # for a moment: only Klaviyo could have prevented it
 
 
 # Reading
