@@ -6,10 +6,15 @@ No request is made here.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ...core.errors import DestinationError
 from ...core.model import Outcome, OutcomeStatus, RemoteContact
 from ..transport import RefusedRequestError
 from .api import error_of
 
+_CLOCK: Final = (
+    "Klaviyo refused a subscription whose time lies in the future by its own clock; nobody of that request was subscribed."
+    " This machine's clock is ahead of Klaviyo's: set it right, then run again."
+)
 _UNSENT: Final = Outcome(status=OutcomeStatus.UNSENT)
 REASONS: Final = {
     "left": "Klaviyo mails this address no more: it unsubscribed, bounced or was suppressed.",
@@ -60,9 +65,12 @@ def place_of(error: Mapping[str, Any], count: int) -> int | None:
 def without(count: int, refused: RefusedRequestError) -> list[Outcome]:
     """Refuse the one profile, of so many, that a request was refused for as a whole; the others come again without it.
 
-    Raises the refusal where it points at none.
+    Raises the refusal where it points at none. Raises DestinationError where it points at when somebody agreed, of whom
+    nothing is wrong: what we state is at least two minutes old, by this machine's clock.
     """
     error = error_of(refused.body)
+    if pointer_of(error).endswith("/consented_at"):
+        raise DestinationError(_CLOCK) from refused
     place = place_of(error, count)
     if place is None:
         raise refused

@@ -14,7 +14,9 @@ from segue.core.errors import (
     AuthenticationError,
     ConfigError,
     ConsentError,
+    DestinationError,
     OutcomeUnknownError,
+    RejectedBatchError,
     UnsupportedFeatureError,
 )
 from segue.core.model import Capabilities, EngagementKind, Operation, OutcomeStatus
@@ -50,6 +52,16 @@ def test_who_agreed_this_very_moment_agreed_in_klaviyos_past_too(account: Accoun
     account.emulator.clock.advance(timedelta(minutes=-1))  # it goes after ours
     grant = replace(GRANT, granted_at=datetime.now(UTC))
     assert statuses(account.done(change(Operation.CREATE, 1, grant=grant))) == ["applied"]
+
+
+def test_a_clock_that_is_ahead_of_klaviyos_is_told_and_refuses_nobody(account: Account) -> None:
+    account.emulator.clock.release()
+    account.emulator.clock.advance(timedelta(minutes=-3))
+    grant = replace(GRANT, granted_at=datetime.now(UTC))
+    with pytest.raises(DestinationError, match="clock is ahead") as caught:
+        account.write(change(Operation.CREATE, 0), change(Operation.CREATE, 1, grant=grant))
+    assert not isinstance(caught.value, RejectedBatchError)  # that is looked into, half by half
+    assert list(account.emulator.people()) == []
 
 
 def test_who_has_nothing_more_to_say_is_done_once_made(account: Account) -> None:
