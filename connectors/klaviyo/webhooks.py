@@ -51,7 +51,11 @@ class KlaviyoWebhooks(Webhooks):
             raise ForgedError(f"the message was sent more than {_WINDOW.days} day from now")
 
     def read(self, body: bytes, content_type: str) -> Sequence[InboundEvent]:
-        """Give the events of a message that concern consent. Raises MalformedError."""
+        """Give the events of a message that concern consent.
+
+        What cannot be read takes nobody's opt-out along: it is left out, and pulls tell it. Raises MalformedError where
+        nothing else is left.
+        """
         if "json" not in content_type.partition(";")[0].lower():
             raise MalformedError("the message is no JSON")
         try:
@@ -60,22 +64,34 @@ class KlaviyoWebhooks(Webhooks):
             raise MalformedError("the message cannot be read as JSON with events") from None
         if not isinstance(events, list) or len(events) > _MOST:
             raise MalformedError(f"the message holds no array of at most {_MOST} events")
-        found = [_event(each) for each in events]
-        return [each for each in found if each is not None]
+        found: list[InboundEvent] = []
+        problem: MalformedError | None = None
+        for each in events:
+            try:
+                event = _event(each)
+            except MalformedError as error:
+                problem = error
+            else:
+                found += [event] if event is not None else []
+        if problem is not None and not found:
+            raise problem
+        return found
 
 
 def _event(said: Any) -> InboundEvent | None:
     """Read one event; None for what says nothing of anybody's consent."""
     try:
-        topic, name, event = said["topic"], said["external_id"], said["payload"]["data"]
+        topic = said["topic"]
         if topic not in WATCHED:
             return None
+        event = said["payload"]["data"]
+        name = next((each for each in (said.get("external_id"), event.get("id")) if _is_name(each)), None)
         record = event["relationships"]["profile"]["data"]["id"]
         occurred_at = datetime.fromisoformat(event["attributes"]["datetime"]).astimezone(UTC)
-    except (TypeError, KeyError, ValueError, OverflowError):
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError):
         raise MalformedError("an event names no topic, no profile or no time") from None
-    if not (isinstance(record, str) and record and isinstance(name, str)):
-        raise MalformedError("an event names no profile")
+    if name is None or not _is_name(record):
+        raise MalformedError("an event has no name, or names no profile")
     return InboundEvent(
         key=f"{topic}|{name}",
         address="",
@@ -84,3 +100,7 @@ def _event(said: Any) -> InboundEvent | None:
         status=topic.removeprefix("event:klaviyo."),
         state=_STATES.get(topic),
     )
+
+
+def _is_name(said: object) -> bool:
+    return isinstance(said, str) and said != ""

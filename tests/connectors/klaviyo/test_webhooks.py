@@ -22,10 +22,12 @@ JSON = "application/json"
 LEFT = "event:klaviyo.unsubscribed_from_email_marketing"
 
 
-def message(topic: str = LEFT, *, at: datetime = NOW, profile: Any = "01PROFILE", name: Any = "4E1") -> bytes:
+def message(
+    topic: str = LEFT, *, at: datetime = NOW, profile: Any = "01PROFILE", name: Any = "4E1", id_: Any = "4E1"
+) -> bytes:
     event = {
         "type": "event",
-        "id": "4E1",
+        "id": id_,
         "attributes": {"datetime": at.isoformat(), "timestamp": int(at.timestamp()), "event_properties": {}},
         "relationships": {"profile": {"data": {"type": "profile", "id": profile}}},
     }
@@ -114,7 +116,7 @@ def test_what_concerns_no_consent_is_left_out() -> None:
         b'{"data": {}}',
         b'{"data": [1]}',
         message(profile=None),
-        message(name=7),
+        message(name=7, id_=None),
         b"[" * 100_000,
     ],
 )
@@ -122,6 +124,26 @@ def test_what_cannot_be_read_is_said_and_not_quoted(body: bytes) -> None:
     with pytest.raises(MalformedError) as caught:
         KlaviyoWebhooks().read(body, JSON)
     assert "01PROFILE" not in str(caught.value)
+
+
+def test_what_cannot_be_read_takes_no_opt_out_of_its_message_along() -> None:
+    told = json.loads(message())
+    opened: Any = {"external_id": "4E2", "topic": "event:klaviyo.opened_email"}
+    broken: Any = [{**told["data"][0], "external_id": "4E3", "payload": None}, None, 5]
+    told["data"] = [opened, *broken, *told["data"], *broken]
+    (event,) = KlaviyoWebhooks().read(json.dumps(told).encode(), JSON)
+    assert (event.record_id, event.state) == ("01PROFILE", ConsentState.UNSUBSCRIBED)
+    told["data"] = [opened, *broken]
+    with pytest.raises(MalformedError):
+        KlaviyoWebhooks().read(json.dumps(told).encode(), JSON)
+
+
+@pytest.mark.parametrize("name", ["", None, 7])
+def test_an_event_without_a_name_of_its_own_is_known_by_the_id_of_what_happened(name: Any) -> None:
+    (one,), (again,), (other,) = (
+        KlaviyoWebhooks().read(message(name=name, id_=id_), JSON) for id_ in ("4E1", "4E1", "4E2")
+    )
+    assert one.key == again.key != other.key
 
 
 _VALUES = st.recursive(
