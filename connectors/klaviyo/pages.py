@@ -6,11 +6,12 @@ there once that is so old that whatever belongs before it must have been shown.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from .api import Api
+from ..transport import RefusedRequestError
+from .api import Api, error_of
 from .payload import instant
 
 _OVERLAP: Final = timedelta(seconds=60)
@@ -20,8 +21,21 @@ _SHOWN: Final = {"additional-fields[profile]": "subscriptions", "page[size]": st
 
 
 def changes(api: Api, cursor: str | None) -> Iterator[tuple[Sequence[dict[str, Any]], str]]:
-    """Give pages of profiles with the cursor after each: everyone for None, else whoever changed since."""
+    """Give pages of profiles with the cursor after each: everyone for None, else whoever changed since.
+
+    Where Klaviyo does not take its own cursor of an earlier reading any more, that reading begins again.
+    """
     reached: dict[str, str] = json.loads(cursor) if cursor else {}
+    try:
+        yield from _changes(api, reached)
+    except RefusedRequestError as refused:
+        wrong = (error_of(refused.body).get("source") or {}).get("parameter")
+        if "page" not in reached or wrong != "page[cursor]":
+            raise
+        yield from _changes(api, {"since": reached.get("since", "")})
+
+
+def _changes(api: Api, reached: Mapping[str, str]) -> Iterator[tuple[Sequence[dict[str, Any]], str]]:
     since, newest = reached.get("since", ""), reached.get("newest", "")
     query = {**_SHOWN, "sort": "updated"}
     if since:

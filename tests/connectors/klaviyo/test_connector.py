@@ -1,5 +1,6 @@
 """What each operation sends to Klaviyo, and what its answers mean for each contact."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from segue.connectors.emulator import PersonAct
 from segue.connectors.faults import Fault, FaultKind
 from segue.connectors.klaviyo.connector import Klaviyo
+from segue.connectors.klaviyo.payload import LEFT
 from segue.connectors.klaviyo.testing import Sandbox
 from segue.core.consent import ConsentState
 from segue.core.errors import (
@@ -292,6 +294,24 @@ def test_a_pull_goes_on_behind_the_page_that_was_stored_last(account: Account) -
     rest = [each.address for page in account.connector.pull(first.cursor) for each in page.contacts]
     assert len({each.address for each in first.contacts} | set(rest)) == 230
     assert len(rest) == 130
+
+
+def test_a_page_that_klaviyo_does_not_know_any_more_is_read_again_from_where_its_reading_began(
+    account: Account,
+) -> None:
+    account.people_made(3)
+    account.pass_time(120)
+    (*_, whole) = account.connector.pull(None)
+    account.act(PersonAct.UNSUBSCRIBE, 1)
+    account.pass_time(5)
+    account.act(PersonAct.UNSUBSCRIBE, 2)
+    stale = json.dumps({**json.loads(whole.cursor), "page": "stale"})
+    pages = list(account.connector.pull(stale))
+    left = {each.address for page in pages for each in page.contacts if each.state in LEFT}
+    assert left == {address(1), address(2)}
+    assert "page" not in json.loads(pages[-1].cursor)
+    everyone = [page.contacts for page in account.connector.pull(json.dumps({"page": "stale"}))]
+    assert len(everyone[0]) == 3
 
 
 @pytest.mark.parametrize("act", [PersonAct.UNSUBSCRIBE, PersonAct.COMPLAIN, PersonAct.BOUNCE])
