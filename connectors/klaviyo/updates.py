@@ -14,7 +14,7 @@ from ...core.model import Change, FieldType, Jobs, Operation, Outcome, OutcomeSt
 from ..transport import RefusedRequestError
 from .api import Api, error_of
 from .imports import Imports
-from .payload import is_sendable, properties_of, update
+from .payload import LEFT, is_sendable, properties_of, update
 from .profiles import Profiles
 from .refusals import refusal, rejected
 from .tags import Tags
@@ -60,14 +60,38 @@ class Updates:
         return self._carried(changes, ended, ids)
 
     def ended(self, job: str, changes: Sequence[Change]) -> list[Outcome]:
-        """Say what became of the changes that a job took, and put onto their lists those whom it wrote."""
+        """Say what became of the changes that a job took, and put onto their lists those whom it wrote.
+
+        Nobody is put onto a list who left while the job was at work: the gate saw them before it began.
+        """
         outcomes = self._imports.ended(job, changes, self._profiles.looked_up)
         written = [
             change
             for change, outcome in zip(changes, outcomes, strict=True)
             if self._tags.apart and change.tags and outcome.status is OutcomeStatus.APPLIED
         ]
-        return self._carried(changes, outcomes, self._profiles.ids(written)) if written else outcomes
+        if not written:
+            return outcomes
+        there = self._profiles.of(written)
+        ids: dict[int, str] = {}
+        left: dict[int, Outcome] = {}
+        for change in written:
+            contact = there.get(change.address.lower())
+            if contact is not None and contact.state in LEFT and change.operation is Operation.UPDATE:
+                left[change.contact_key] = rejected("left", seen=contact)
+            elif contact is not None:
+                ids[change.contact_key] = contact.record_id
+        outcomes = [
+            left.get(change.contact_key, outcome) for change, outcome in zip(changes, outcomes, strict=True)
+        ]
+        try:
+            return self._carried(changes, outcomes, ids)
+        except RefusedRequestError as refused:  # the job is over all the same
+            told = refusal(error_of(refused.body))
+            return [
+                told if change.tags and outcome.status is OutcomeStatus.APPLIED else outcome
+                for change, outcome in zip(changes, outcomes, strict=True)
+            ]
 
     def _carried(
         self, changes: Sequence[Change], outcomes: Sequence[Outcome], ids: Mapping[int, str]

@@ -25,7 +25,7 @@ def profile_shown(call: Call, profile: Profile, *, joined: datetime | None = Non
     if "subscriptions" in extra:
         attributes["subscriptions"] = _subscriptions(profile.standing)
     if "predictive_analytics" in extra:
-        attributes["predictive_analytics"] = None
+        attributes["predictive_analytics"] = {}
     links = related(call, f"profiles/{profile.id}", {"lists": None, "segments": None})
     shown = chosen(call, "profile", attributes)
     return resource(call, "profile", profile.id, "profiles", attributes=shown, relationships=links)

@@ -57,6 +57,22 @@ def test_who_is_written_by_a_job_is_put_onto_lists_once_it_has_ended(listed: Acc
     assert [listed.person(number).tags for number in (0, 3, 19)] == [{"segue: a"}, frozenset(), {"segue: a"}]
 
 
+def test_who_leaves_while_a_job_is_at_work_is_put_onto_no_list(listed: Account) -> None:
+    updates = listed.people_made(20, fields={"sg_text": "x"}, tags=("segue: a",))
+    outcomes = listed.write(*updates)
+    listed.act(PersonAct.UNSUBSCRIBE, 3)
+    listed.pass_time()
+    assert listed.ended(updates, outcomes)[3].code == "left"
+    assert [listed.person(number).tags for number in (3, 19)] == [frozenset(), {"segue: a"}]
+
+
+def test_a_job_is_over_although_the_account_has_no_room_for_its_list(listed: Account) -> None:
+    listed.sandbox.settings(max_lists=1)
+    updates = listed.people_made(20, fields={"sg_text": "x"}, tags=("segue: a",))
+    outcomes = listed.done(*updates)
+    assert {(each.status, each.job) for each in outcomes} == {(OutcomeStatus.REJECTED, "")}
+
+
 @pytest.mark.parametrize("count", [2, 20])
 def test_few_and_many_are_left_with_the_same_tags_whatever_was_there(account: Account, count: int) -> None:
     earlier = account.people_made(count, tags=("segue: old", "segue: b"))
