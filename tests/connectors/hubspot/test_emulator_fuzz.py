@@ -165,7 +165,7 @@ def _in_order_of_ids() -> Any:
     return Order()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(mode=st.sampled_from(["adversarial", "permissive"]), steps=steps)
 def test_any_json_gets_an_answer_and_leaves_the_account_in_one_piece(mode: str, steps: list[Any]) -> None:
     emulator = started(mode)
@@ -214,7 +214,7 @@ right = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(
     mode=st.sampled_from(["adversarial", "permissive"]),
     steps=st.lists(st.one_of(right, st.tuples(st.sampled_from(PersonAct), address)), max_size=12),

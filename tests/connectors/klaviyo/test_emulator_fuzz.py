@@ -184,7 +184,7 @@ def broken(body: Any, way: list[int], value: Any) -> Any:
     return copy
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
 @given(data=st.data(), names=st.lists(st.sampled_from(WRITES), min_size=1, max_size=6))
 def test_any_json_gets_an_answer_that_the_specification_allows(data: st.DataObject, names: list[str]) -> None:
     emulator = emulator_with_anna()
@@ -215,7 +215,7 @@ filters = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
 @given(data=st.data(), name=st.sampled_from(READS))
 def test_any_query_gets_an_answer_that_the_specification_allows(data: st.DataObject, name: str) -> None:
     emulator = emulator_with_anna()
@@ -246,7 +246,7 @@ acts = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
 @given(steps=st.lists(acts, max_size=14), permissive=st.booleans(), seconds=st.integers(0, 3))
 def test_whoever_said_no_is_mailed_again_by_their_own_act_or_a_remembered_raise(
     steps: list[Any], permissive: bool, seconds: int

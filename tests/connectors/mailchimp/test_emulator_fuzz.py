@@ -66,7 +66,7 @@ writes = sorted(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(
     endpoint=st.sampled_from(writes), bodies=st.lists(st.dictionaries(names, values, max_size=6), max_size=4)
 )
